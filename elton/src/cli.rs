@@ -1,0 +1,390 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use federation::types::{BucketAt, BucketName, TagName};
+use serde::Deserialize;
+
+use crate::output::units::{ByteSize, TimeSpan};
+
+/// A versioned, S3-compatible object store: every change to a bucket has a number, and every number reads back.
+#[derive(Debug, Parser)]
+#[command(name = "elton", version, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the S3 gateway.
+    Serve(Box<ServeArgs>),
+    /// Create, list and configure buckets, and read their log.
+    Bucket(BucketArgs),
+    /// Name, compare and bring back states of a bucket.
+    Snapshot(SnapshotArgs),
+    /// End old numbers by each bucket's rule and give the disk space back.
+    Gc(GcArgs),
+    /// Say where the bytes are.
+    Du(DuArgs),
+    /// Verify the catalog against the bodies and the log.
+    Check(CheckArgs),
+    /// Say how the server is.
+    Status(StatusArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+}
+
+/// `elton serve`. Each option can also stand in the configuration file or, where shown, in the environment; a flag
+/// goes over the environment and that over the file.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Where the data is kept [default: ./elton-data].
+    #[arg(long, value_name = "DIR", env = "ELTON_DATA")]
+    pub data: Option<PathBuf>,
+    /// The cluster's name, shown as the owner of buckets [default: elton].
+    #[arg(long, value_name = "CLUSTER", env = "ELTON_NAME")]
+    pub name: Option<String>,
+    /// The address to answer S3 on [default: 127.0.0.1:9000].
+    #[arg(long, value_name = "ADDR", env = "ELTON_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// The only region that clients may sign for; any without it.
+    #[arg(long, value_name = "REGION", env = "ELTON_REGION")]
+    pub region: Option<String>,
+    /// Whether a write is acknowledged only once it is on disk [default: strict].
+    #[arg(long, value_enum, value_name = "KIND", env = "ELTON_DURABILITY")]
+    pub durability: Option<DurabilityKind>,
+    /// Writes are refused when less than this is free on the disk [default: 1GiB].
+    #[arg(long, value_name = "SIZE", env = "ELTON_DISK_RESERVE")]
+    pub disk_reserve: Option<ByteSize>,
+    /// Memory for the catalog's pages [default: 64MiB].
+    #[arg(long, value_name = "SIZE", env = "ELTON_CATALOG_CACHE")]
+    pub catalog_cache: Option<ByteSize>,
+    /// How long numbers stay snapshots in buckets without a rule of their own [default: 24h].
+    #[arg(long, value_name = "SPAN", env = "ELTON_KEEP")]
+    pub keep: Option<TimeSpan>,
+    /// How often the collector looks for what can go [default: 10m].
+    #[arg(long, value_name = "SPAN", env = "ELTON_COLLECT_INTERVAL")]
+    pub collect_interval: Option<TimeSpan>,
+    /// How long requests may take to end after a signal to stop [default: 30s].
+    #[arg(long, value_name = "SPAN", env = "ELTON_SHUTDOWN_GRACE")]
+    pub shutdown_grace: Option<TimeSpan>,
+    /// The certificate chain to show, PEM.
+    #[arg(long, value_name = "FILE", env = "ELTON_TLS_CERT", requires = "tls_key", conflicts_with = "tls_self_signed")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key to it, PEM.
+    #[arg(long, value_name = "FILE", env = "ELTON_TLS_KEY", requires = "tls_cert", conflicts_with = "tls_self_signed")]
+    pub tls_key: Option<PathBuf>,
+    /// Make a certificate on first start, keep it in DIR/tls and show it.
+    #[arg(
+        long, env = "ELTON_TLS_SELF_SIGNED", value_parser = clap::builder::BoolishValueParser::new(),
+        num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL",
+    )]
+    pub tls_self_signed: Option<bool>,
+    /// A further name or address that the made certificate is for; may be repeated.
+    #[arg(long, value_name = "NAME", env = "ELTON_TLS_NAME", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,federation=debug [default: info].
+    #[arg(long, value_name = "FILTER", env = "ELTON_LOG")]
+    pub log: Option<String>,
+    /// How to log [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT", env = "ELTON_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// A TOML file with these options; their names there have underscores.
+    #[arg(long, value_name = "FILE", env = "ELTON_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Whether a write is acknowledged only once it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityKind {
+    /// After body and metadata are on disk.
+    Strict,
+    /// Before: faster, and what was acknowledged last may be lost in a power failure.
+    Relaxed,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// How a client command finds its server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ClientArgs {
+    /// The server's URL [default: http://127.0.0.1:9000].
+    #[arg(long, value_name = "URL", env = "ELTON_ENDPOINT", global = true)]
+    pub endpoint: Option<String>,
+    /// The certificate to trust for https, PEM [default: DIR/tls/ca.pem, then the system's].
+    #[arg(long, value_name = "FILE", env = "ELTON_CA_CERT", global = true)]
+    pub ca_cert: Option<PathBuf>,
+    /// The data directory whose keys are used if the environment has none [default: ./elton-data].
+    #[arg(long, value_name = "DIR", env = "ELTON_DATA", global = true)]
+    pub data: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `elton bucket`
+#[derive(Debug, Args)]
+pub struct BucketArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BucketCommand,
+}
+
+/// The commands of `elton bucket`.
+#[derive(Debug, Subcommand)]
+pub enum BucketCommand {
+    /// Create a bucket.
+    Create {
+        /// Its name.
+        bucket: BucketName,
+        /// The location constraint that GetBucketLocation answers.
+        #[arg(long, default_value = "")]
+        location: String,
+    },
+    /// List all buckets.
+    Ls,
+    /// Show a bucket.
+    Info {
+        /// Which.
+        bucket: BucketName,
+    },
+    /// Change how a bucket keeps what was.
+    Set {
+        /// Which.
+        bucket: BucketName,
+        /// How long numbers stay snapshots: a span such as 24h, 0, or `default` for the server's.
+        #[arg(long, value_name = "SPAN")]
+        keep: Option<Keep>,
+        /// S3 versioning.
+        #[arg(long, value_enum)]
+        versioning: Option<VersioningChange>,
+    },
+    /// Show who changed what, newest first.
+    Log {
+        /// Of which bucket.
+        bucket: BucketName,
+        /// Begin below this number.
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<u64>,
+        /// Show at most so many changes.
+        #[arg(long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
+        max: u64,
+        /// Show all of them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// How long numbers stay snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// As the server says.
+    Default,
+    /// For so many seconds.
+    Seconds(u64),
+}
+
+impl std::str::FromStr for Keep {
+    type Err = crate::output::units::InvalidSpan;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "default" {
+            return Ok(Keep::Default);
+        }
+        text.parse::<TimeSpan>().map(|span| Keep::Seconds(span.0.as_secs()))
+    }
+}
+
+/// What S3 versioning can be changed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VersioningChange {
+    /// Every write makes a version.
+    Enabled,
+    /// Writes replace the `null` version.
+    Suspended,
+}
+
+/// `elton snapshot`
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+/// The commands of `elton snapshot`. BUCKET@SNAPSHOT names a state by number (photos@42), tag
+/// (photos@before-upgrade) or UTC time (photos@2026-11-20T10:00Z).
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Say which number a bucket is at, and give it a name that keeps it.
+    Create {
+        /// The bucket as it is, or as of a snapshot.
+        #[arg(value_name = "BUCKET[@SNAPSHOT]")]
+        bucket: BucketAt,
+        /// The name: [a-z][a-z0-9-]{0,30}. Without one the number lasts until it falls below the floor.
+        #[arg(long)]
+        tag: Option<TagName>,
+        /// What to remember of it.
+        #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        message: String,
+    },
+    /// List the snapshots of a bucket that have names.
+    Ls {
+        /// Which bucket.
+        bucket: BucketName,
+    },
+    /// Show what differs between two states of a bucket.
+    Diff {
+        /// The earlier one.
+        #[arg(value_name = "BUCKET@SNAPSHOT")]
+        from: BucketAt,
+        /// The later one; the bucket as it is, if it has no snapshot.
+        #[arg(value_name = "BUCKET[@SNAPSHOT]")]
+        to: BucketAt,
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        prefix: String,
+    },
+    /// Show a snapshot.
+    Show {
+        /// Which.
+        #[arg(value_name = "BUCKET@SNAPSHOT")]
+        snapshot: BucketAt,
+        /// Count its objects and bytes, which takes a while in large buckets.
+        #[arg(long)]
+        count: bool,
+    },
+    /// Make a bucket, or what is below a prefix, what it was; that is a change of its own and can be undone.
+    Restore {
+        /// Which state.
+        #[arg(value_name = "BUCKET@SNAPSHOT")]
+        snapshot: BucketAt,
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        prefix: String,
+    },
+    /// Remove a name; its number lasts on until it falls below the floor.
+    Rm {
+        /// Which.
+        #[arg(value_name = "BUCKET@TAG")]
+        tag: BucketAt,
+    },
+}
+
+/// `elton gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// End every number without a tag first, whatever the buckets' rules say. There is no way back.
+    #[arg(long)]
+    pub now: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Only say how many numbers would end.
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Only this bucket.
+    #[arg(long)]
+    pub bucket: Option<BucketName>,
+}
+
+/// `elton du`
+#[derive(Debug, Args)]
+pub struct DuArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `elton check`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The server. Where none answers and --data names a directory, that is checked itself.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Read every body and compare it with its hash, too.
+    #[arg(long)]
+    pub bodies: bool,
+}
+
+/// `elton status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `elton completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// For which shell.
+    pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_parts_that_do_not_exist_are_usage_errors() {
+        for flag in ["--peer-listen", "--master", "--domain", "--backup", "--cache-size", "--backend"] {
+            let error = Cli::try_parse_from(["elton", "serve", flag, "x"]).expect_err("unknown");
+            assert_eq!(error.exit_code(), 2, "{flag}");
+        }
+    }
+
+    #[test]
+    fn client_options_stand_before_or_behind_the_subcommand() {
+        for line in [["elton", "bucket", "--json", "ls"], ["elton", "bucket", "ls", "--json"]] {
+            let Command::Bucket(arguments) = Cli::try_parse_from(line).expect("lawful").command else {
+                panic!("another command");
+            };
+            assert!(arguments.client.json);
+        }
+    }
+
+    #[test]
+    fn a_self_signed_certificate_is_a_switch() {
+        let parse = |line: &[&str]| match Cli::try_parse_from(line).expect("lawful").command {
+            Command::Serve(arguments) => arguments.tls_self_signed,
+            _ => panic!("another command"),
+        };
+        assert_eq!(parse(&["elton", "serve", "--tls-self-signed"]), Some(true));
+        assert_eq!(parse(&["elton", "serve", "--tls-self-signed=false"]), Some(false));
+        assert_eq!(parse(&["elton", "serve"]), None);
+        let both = ["elton", "serve", "--tls-self-signed", "--tls-cert", "a", "--tls-key", "b"];
+        assert!(Cli::try_parse_from(both).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! Elton's one binary: parses the command line, wires up the server or calls one, and says how it went.
+//!
+//! Exit status: 0 done, 1 failed, 2 the command line or a configuration is not understood.
+
+mod cli;
+mod client;
+mod commands;
+mod credentials_file;
+mod data_dir;
+mod output;
+mod panic_hook;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+/// What ends a command without its result.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// The server could not start or broke.
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    /// A command could not be carried out.
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// The command did what it was to do, and what it found is a failure; it has been printed.
+    #[error("")]
+    Found,
+    /// A person said no.
+    #[error("nothing was done")]
+    Declined,
+    /// The result could not be printed.
+    #[error("the output could not be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Serve(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Client(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Serve(_) | Failure::Client(_) | Failure::Found | Failure::Declined | Failure::Output(_) => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    panic_hook::install();
+    // Several crates could bring a provider of their own; this is the one for the whole process.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        output::complain("another TLS provider was installed before ring");
+        return ExitCode::FAILURE;
+    }
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve::serve(&arguments).map_err(Failure::from),
+        Command::Completions(arguments) => commands::completions::run(&arguments),
+        Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
+        Command::Snapshot(arguments) => commands::run(commands::snapshot::run(&arguments)),
+        Command::Gc(arguments) => commands::run(commands::gc::run(&arguments)),
+        Command::Du(arguments) => commands::run(commands::du::run(&arguments)),
+        Command::Check(arguments) => commands::run(commands::check::run(&arguments)),
+        Command::Status(arguments) => commands::run(commands::status::run(&arguments)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as `head` does.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                output::complain(&text);
+            }
+            failure.exit_code()
+        }
+    }
+}

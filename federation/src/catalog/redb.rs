@@ -1,0 +1,316 @@
+//! The catalog in one redb file, written through the [`Disk`] seam.
+//!
+//! redb latches every I/O error, a full disk among them, and then refuses even reads. So after an error the
+//! database is reopened behind the seam; a count of commits in the file tells whether the uncertain one took place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use super::transaction::slices;
+use super::{
+    Catalog, CatalogError, CatalogSize, Durability, KeyRange, RowIterator, Rows, Table, View, WriteSet, tables,
+};
+use crate::disk::{Disk, DiskFile};
+
+const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+/// A file of the [`Disk`] seam as redb wants it.
+#[derive(Debug)]
+struct FileBackend(Arc<dyn DiskFile>);
+
+impl StorageBackend for FileBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(data, offset)
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Open {
+        database: Database,
+        commits: u64,
+    },
+    /// An error was latched and reopening failed; every call tries again.
+    Failed,
+    Closed,
+}
+
+/// A catalog in one file.
+#[derive(Debug)]
+pub struct RedbCatalog {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    cache_bytes: usize,
+    state: RwLock<State>,
+}
+
+impl RedbCatalog {
+    /// Opens the catalog at `path`, or creates it there. Whoever calls this owns the folder it is in.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, CatalogError> {
+        let state = open_database(&*disk, path, cache_bytes)?;
+        Ok(RedbCatalog { disk, path: path.to_owned(), cache_bytes, state: RwLock::new(state) })
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no holder of this lock panics")
+    }
+
+    /// Reopens the database, and says how many commits it holds.
+    fn reopen(&self) -> Result<u64, CatalogError> {
+        let mut state = self.state.write().expect("no holder of this lock panics");
+        if matches!(*state, State::Closed) {
+            return Err(CatalogError::Closed);
+        }
+        // The old database lets go of the file before the new one opens it.
+        *state = State::Failed;
+        *state = open_database(&*self.disk, &self.path, self.cache_bytes)?;
+        match &*state {
+            State::Open { commits, .. } => Ok(*commits),
+            State::Failed | State::Closed => Err(CatalogError::Closed),
+        }
+    }
+
+    fn try_apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Attempt> {
+        let mut state = self.state.write().expect("no holder of this lock panics");
+        let State::Open { database, commits } = &mut *state else {
+            return Err(match *state {
+                State::Closed => Attempt::Refused(CatalogError::Closed),
+                _ => Attempt::Failed { commit: 0, error: CatalogError::engine("writing", "an earlier error") },
+            });
+        };
+        let commit = *commits + 1;
+        write_all(database, writes, commit, durability).map_err(|error| Attempt::Failed { commit, error })?;
+        *commits = commit;
+        Ok(())
+    }
+}
+
+enum Attempt {
+    Refused(CatalogError),
+    Failed { commit: u64, error: CatalogError },
+}
+
+fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<State, CatalogError> {
+    let file = match disk.open(path, true) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = disk.create(path).map_err(|error| CatalogError::engine("creating its file", error))?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            disk.sync_dir(folder).map_err(|error| CatalogError::engine("creating its file", error))?;
+            file
+        }
+        Err(error) => return Err(CatalogError::engine("opening its file", error)),
+    };
+    let database = Builder::new()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(FileBackend(file))
+        .map_err(|error| CatalogError::engine("opening its file", error))?;
+    let commits = prepare(&database)?;
+    Ok(State::Open { database, commits })
+}
+
+/// Creates the tables of an empty database, checks the format of another, and says how many commits it holds.
+fn prepare(database: &Database) -> Result<u64, CatalogError> {
+    let reads = database.begin_read().map_err(|error| CatalogError::engine("reading", error))?;
+    let known = match reads.open_table(definition(Table::Meta)) {
+        Ok(meta) => {
+            let number = |key: &[u8]| -> Result<Option<u64>, CatalogError> {
+                let value = meta.get(key).map_err(|error| CatalogError::engine("reading", error))?;
+                Ok(value.and_then(|value| Some(u64::from_be_bytes(value.value().try_into().ok()?))))
+            };
+            Some((number(tables::META_FORMAT)?, number(tables::META_COMMITS)?.unwrap_or(0)))
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(CatalogError::engine("reading", error)),
+    };
+    drop(reads);
+    match known {
+        Some((Some(format), commits)) if format == u64::from(tables::FORMAT) => Ok(commits),
+        Some((format, _)) => Err(CatalogError::UnknownFormat {
+            found: format.and_then(|format| u32::try_from(format).ok()).unwrap_or(0),
+            known: tables::FORMAT,
+        }),
+        None => {
+            let mut first = WriteSet::default();
+            let format = u64::from(tables::FORMAT).to_be_bytes().to_vec();
+            first.set(Table::Meta, tables::META_FORMAT.to_vec(), Some(format));
+            write_all(database, &first, 1, Durability::Strict)?;
+            Ok(1)
+        }
+    }
+}
+
+fn write_all(database: &Database, writes: &WriteSet, commit: u64, durability: Durability) -> Result<(), CatalogError> {
+    let failed = |error: redb::Error| CatalogError::engine("writing", error);
+    let mut transaction = database.begin_write().map_err(|error| failed(error.into()))?;
+    match durability {
+        // Recovery after a crash does not walk the database.
+        Durability::Strict => transaction.set_quick_repair(true),
+        Durability::Relaxed => {
+            transaction.set_durability(redb::Durability::None).map_err(|error| failed(error.into()))?;
+        }
+    }
+    if commit == 1 {
+        for table in Table::ALL {
+            transaction.open_table(definition(*table)).map_err(|error| failed(error.into()))?;
+        }
+    }
+    for (table, writes) in writes.tables() {
+        let mut rows = transaction.open_table(definition(table)).map_err(|error| failed(error.into()))?;
+        for (key, value) in writes {
+            match value {
+                Some(value) => rows.insert(key.as_slice(), value.as_slice()).map(drop),
+                None => rows.remove(key.as_slice()).map(drop),
+            }
+            .map_err(|error| failed(error.into()))?;
+        }
+    }
+    let count = commit.to_be_bytes();
+    let mut meta = transaction.open_table(definition(Table::Meta)).map_err(|error| failed(error.into()))?;
+    meta.insert(tables::META_COMMITS, count.as_slice()).map_err(|error| failed(error.into()))?;
+    drop(meta);
+    transaction.commit().map_err(|error| failed(error.into()))
+}
+
+struct RedbView(ReadTransaction);
+
+impl Rows for RedbView {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, CatalogError> {
+        let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
+        let value = ReadableTable::get(&rows, key).map_err(|error| CatalogError::engine("reading", error))?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    fn range<'a>(&'a self, table: Table, range: KeyRange) -> Result<RowIterator<'a>, CatalogError> {
+        if range.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
+        let rows = rows.range_owned::<&[u8]>(slices(&range)).map_err(|error| CatalogError::engine("reading", error))?;
+        let read = |row: Result<(redb::OwnedAccessGuard<&[u8]>, redb::OwnedAccessGuard<&[u8]>), redb::StorageError>| {
+            let (key, value) = row.map_err(|error| CatalogError::engine("reading", error))?;
+            Ok((key.value().to_vec(), value.value().to_vec()))
+        };
+        Ok(if range.reverse { Box::new(rows.rev().map(read)) } else { Box::new(rows.map(read)) })
+    }
+}
+
+impl Catalog for RedbCatalog {
+    fn view(&self) -> Result<Box<dyn View>, CatalogError> {
+        for attempt in 0..2 {
+            let failure = match &*self.state() {
+                State::Open { database, .. } => match database.begin_read() {
+                    Ok(transaction) => return Ok(Box::new(RedbView(transaction))),
+                    Err(error) => CatalogError::engine("reading", error),
+                },
+                State::Failed => CatalogError::engine("reading", "an earlier error"),
+                State::Closed => return Err(CatalogError::Closed),
+            };
+            if attempt == 1 {
+                return Err(failure);
+            }
+            self.reopen()?;
+        }
+        Err(CatalogError::Closed)
+    }
+
+    fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), CatalogError> {
+        match self.try_apply(writes, durability) {
+            Ok(()) => Ok(()),
+            Err(Attempt::Refused(error)) => Err(error),
+            Err(Attempt::Failed { commit, error }) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "catalog failed; reopening it");
+                match self.reopen() {
+                    // The engine failed after the commit had taken place.
+                    Ok(commits) if commit != 0 && commits >= commit => Ok(()),
+                    Ok(_) => Err(error),
+                    Err(again) => {
+                        tracing::error!(error = &again as &dyn std::error::Error, "catalog could not be reopened");
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn size(&self) -> Result<CatalogSize, CatalogError> {
+        let state = self.state();
+        let State::Open { database, .. } = &*state else { return Err(CatalogError::Closed) };
+        size_of(&*self.disk, &self.path, database)
+    }
+
+    fn compact(&self) -> Result<bool, CatalogError> {
+        let mut state = self.state.write().expect("no holder of this lock panics");
+        let State::Open { database, .. } = &mut *state else { return Err(CatalogError::Closed) };
+        let size = size_of(&*self.disk, &self.path, database)?;
+        if size.free * 2 <= size.bytes {
+            return Ok(false);
+        }
+        database.compact().map_err(|error| CatalogError::engine("compacting", error))
+    }
+
+    fn close(&self) {
+        *self.state.write().expect("no holder of this lock panics") = State::Closed;
+    }
+}
+
+fn size_of(disk: &dyn Disk, path: &Path, database: &Database) -> Result<CatalogSize, CatalogError> {
+    let failed = |error: redb::Error| CatalogError::engine("measuring", error);
+    let transaction = database.begin_write().map_err(|error| failed(error.into()))?;
+    let stats = transaction.stats().map_err(|error| failed(error.into()))?;
+    transaction.abort().map_err(|error| failed(error.into()))?;
+    let used = stats.allocated_pages() * stats.page_size() as u64;
+    let file = disk.open(path, false).map_err(|error| CatalogError::engine("measuring", error))?;
+    let bytes = file.len().map_err(|error| CatalogError::engine("measuring", error))?;
+    Ok(CatalogSize { bytes, free: bytes.saturating_sub(used) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    fn open(disk: &Arc<dyn Disk>) -> RedbCatalog {
+        RedbCatalog::open(Arc::clone(disk), Path::new("catalog.redb"), 4 << 20).expect("the catalog opens")
+    }
+
+    #[test]
+    fn keeps_the_catalog_promises() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        super::super::conformance::run(&open(&disk));
+    }
+
+    #[test]
+    fn is_there_after_it_was_closed() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        let catalog = open(&disk);
+        let mut writes = WriteSet::default();
+        writes.set(Table::Meta, b"k".to_vec(), Some(b"v".to_vec()));
+        catalog.apply(&writes, Durability::Strict).expect("commits");
+        catalog.close();
+        assert!(matches!(catalog.view().map(drop), Err(CatalogError::Closed)));
+        let value = open(&disk).view().expect("opens").get(Table::Meta, b"k").expect("reads");
+        assert_eq!(value, Some(b"v".to_vec()));
+    }
+}

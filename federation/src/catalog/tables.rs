@@ -1,0 +1,86 @@
+//! Every table of the catalog. A table's name carries the version of what its rows hold.
+
+/// The format of the catalog as a whole, kept in `meta-1` under [`META_FORMAT`].
+pub const FORMAT: u32 = 1;
+
+/// The row of `meta-1` that holds [`FORMAT`].
+pub const META_FORMAT: &[u8] = b"format";
+/// The row of `meta-1` that holds a count of commits, by which an uncertain commit is told from a failed one.
+pub const META_COMMITS: &[u8] = b"commits";
+/// The row of `meta-1` below whose file id and segment id nothing unclaimed is left on the disk.
+pub const META_SWEPT: &[u8] = b"swept";
+/// The row of `meta-1` that holds the collector's clocks as of its last pass.
+pub const META_COLLECTED: &[u8] = b"collected";
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $table:ident = $name:literal,)*) => {
+        /// A table of the catalog.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Table {
+            $($(#[$doc])* $table,)*
+        }
+
+        impl Table {
+            /// All of them.
+            pub const ALL: &'static [Table] = &[$(Table::$table,)*];
+
+            /// Its name in the engine.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Table::$table => $name,)*
+                }
+            }
+        }
+    };
+}
+
+tables! {
+    /// bucket id → [`super::rows::BucketRow`]
+    Buckets = "buckets-1",
+    /// bucket name → [`super::rows::NameRow`]
+    Names = "names-1",
+    /// bucket id, path → [`super::rows::CurrentRow`]: live objects only
+    Current = "current-1",
+    /// bucket id, path, ~since → [`super::rows::HistoryRow`]: superseded versions and delete markers
+    History = "history-1",
+    /// bucket id, path → number since which the `null` version stands in `history`
+    Nulls = "nulls-1",
+    /// bucket id, number, ordinal → [`super::rows::ChangeRow`]: the log, which is the version store
+    Changes = "changes-1",
+    /// bucket id, path, version, ~change → [`super::rows::AttributesRow`]
+    Attributes = "attributes-1",
+    /// bucket id, configuration, ~change → its value from that change on
+    Config = "config-1",
+    /// segment, offset → [`super::rows::SlotOwner`]
+    Slots = "slots-1",
+    /// content hash → [`super::rows::BlobRow`]
+    Blobs = "blobs-1",
+    /// content hash, bucket id → how many records of the bucket refer to it
+    BlobRefs = "blob-refs-1",
+    /// content hash → (): large bodies that nobody referred to when the collector last looked
+    Marked = "marked-1",
+    /// bucket id, end, since, path → (): history below the floor that a tag or pin keeps
+    Held = "held-1",
+    /// bucket id, tag → [`super::rows::TagRow`]
+    Tags = "tags-1",
+    /// bucket id, pin id → [`super::rows::PinRow`]
+    Pins = "pins-1",
+    /// bucket id, path, upload id → [`super::rows::UploadRow`]
+    Uploads = "uploads-1",
+    /// upload id, part number → [`super::rows::PartRow`]
+    Parts = "parts-1",
+    /// bucket id, number → [`super::rows::LayerRow`]: open commits, restores and clones
+    Layers = "layers-1",
+    /// layer id, path → [`super::rows::StagedRow`]
+    Staged = "staged-1",
+    /// member, counter → [`super::rows::IdempotencyRow`]
+    Idempotency = "idempotency-1",
+    /// user → its keys and rights
+    Users = "users-1",
+    /// bucket id, path, version → [`super::rows::TombstoneRow`]: contents taken out of every number
+    Tombstones = "tombstones-1",
+    /// name → value: format, commits, sweep marks
+    Meta = "meta-1",
+}

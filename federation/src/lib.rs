@@ -1,0 +1,18 @@
+//! The core of Elton: buckets as sequences of numbered changes, and the bodies that those refer to.
+//!
+//! The core knows no errno, no S3 XML and no argv. Everything that differs between production and simulation comes
+//! in through a seam: [`catalog::Catalog`], [`blobs::Backend`], [`disk::Disk`], [`clock::Clock`],
+//! [`ids::IdSource`] and [`blocking::Blocking`].
+
+pub mod blobs;
+pub mod blocking;
+pub mod catalog;
+pub mod clock;
+pub mod disk;
+pub mod error;
+pub mod ids;
+pub mod master;
+pub mod mutant;
+pub mod types;
+
+pub use error::{Error, Result};

@@ -1,0 +1,303 @@
+//! Bodies as records refer to them: claiming, releasing and reading.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+
+use super::home::Home;
+use super::readers::ReadGuard;
+use crate::blobs::{BackendError, Blobs, StoredBlob, StoredOutboard};
+use crate::catalog::rows::{BlobRow, MarkedRow, Record, RefCount, SlotOwner};
+use crate::catalog::{Catalog, KeyRange, Rows, Table, Transaction, keys};
+use crate::error::{Error, Result};
+use crate::types::{BlobHash, Body, BucketId, Part, Piece, Slot};
+
+/// How many parts a record names itself; a longer list is a body of its own.
+pub(super) const INLINE_PARTS_MAX: usize = 100;
+
+/// Who will own a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner {
+    /// A version, by bucket, number and ordinal.
+    Version(BucketId, crate::types::Number, u32),
+    /// A part of an upload.
+    Part(crate::types::UploadId, u16),
+    /// A key staged for a commit.
+    Staged(crate::types::LayerId),
+}
+
+impl Owner {
+    fn of(self, slot: &Slot) -> SlotOwner {
+        let length = slot.length;
+        match self {
+            Owner::Version(bucket, number, ordinal) => SlotOwner::Version { bucket, number, ordinal, length },
+            Owner::Part(upload, number) => SlotOwner::Part { upload, number, length },
+            Owner::Staged(layer) => SlotOwner::Staged { layer, length },
+        }
+    }
+}
+
+/// The pieces that a body's record itself refers to: those in a part list's bytes are read by [`load_parts`].
+pub(super) fn pieces(body: &Body) -> Vec<Piece> {
+    match body {
+        Body::Empty => Vec::new(),
+        Body::Whole(piece) => vec![*piece],
+        Body::Parts(parts) => parts.iter().filter_map(|part| part.piece).collect(),
+        Body::PartList { list, slots, .. } => {
+            std::iter::once(*list).chain(slots.iter().map(|(_, slot)| Piece::Slot(*slot))).collect()
+        }
+    }
+}
+
+/// The row of a large body.
+pub(super) fn blob_row(rows: &(impl Rows + ?Sized), hash: BlobHash) -> Result<Option<BlobRow>> {
+    Ok(BlobRow::load(rows, &keys::blob(hash))?)
+}
+
+/// Takes over a large body that was just stored, or the one of the same content that is there already.
+/// Says whether it took over the new one.
+pub(super) fn adopt(txn: &mut Transaction<'_>, blob: &StoredBlob) -> Result<bool> {
+    if blob_row(txn, blob.hash)?.is_some() {
+        return Ok(false);
+    }
+    if let StoredOutboard::Slot(slot) = &blob.outboard {
+        let owner = SlotOwner::Outboard { hash: blob.hash, length: slot.length };
+        txn.put(keys::slot(slot.segment, slot.offset), &owner);
+    }
+    let row = BlobRow { file: blob.file, length: blob.length, outboard: blob.outboard.clone(), marked: false };
+    txn.put(keys::blob(blob.hash), &row);
+    Ok(true)
+}
+
+/// Counts one more reference to a piece. Fails with `Conflict` if a large body is no longer there to refer to.
+pub(super) fn claim(txn: &mut Transaction<'_>, bucket: BucketId, piece: &Piece, owner: Owner) -> Result<()> {
+    match piece {
+        Piece::Slot(slot) => txn.put(keys::slot(slot.segment, slot.offset), &owner.of(slot)),
+        Piece::Blob { hash, .. } => {
+            let mut row = blob_row(txn, *hash)?.ok_or(Error::Conflict)?;
+            if row.marked {
+                row.marked = false;
+                txn.put(keys::blob(*hash), &row);
+                txn.remove(Table::Marked, keys::blob(*hash));
+            }
+            let key = keys::blob_ref(*hash, bucket);
+            let count = RefCount::load(txn, &key)?.map_or(0, |count| count.0);
+            txn.put(key, &RefCount(count + 1));
+        }
+    }
+    Ok(())
+}
+
+/// Gives a slot that was claimed before to another record of the same bucket. Large bodies are counted by bucket.
+pub(super) fn take_over(txn: &mut Transaction<'_>, piece: &Piece, owner: Owner) {
+    if let Piece::Slot(slot) = piece {
+        txn.put(keys::slot(slot.segment, slot.offset), &owner.of(slot));
+    }
+}
+
+/// Counts one reference to a piece less. A slot's space is dead from here on; a large body is marked for the
+/// collector when nobody refers to it any more.
+pub(super) fn release(txn: &mut Transaction<'_>, bucket: BucketId, piece: &Piece) -> Result<()> {
+    let hash = match piece {
+        Piece::Slot(slot) => {
+            txn.remove(Table::Slots, keys::slot(slot.segment, slot.offset));
+            return Ok(());
+        }
+        Piece::Blob { hash, .. } => *hash,
+    };
+    let key = keys::blob_ref(hash, bucket);
+    match RefCount::load(txn, &key)? {
+        Some(RefCount(count)) if count > 1 => txn.put(key, &RefCount(count - 1)),
+        _ => {
+            txn.remove(Table::BlobRefs, key);
+            if !is_referred_to(txn, hash)?
+                && let Some(mut row) = blob_row(txn, hash)?
+            {
+                row.marked = true;
+                txn.put(keys::blob(hash), &row);
+                txn.put(keys::blob(hash), &MarkedRow);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether any bucket refers to a large body.
+pub(super) fn is_referred_to(rows: &(impl Rows + ?Sized), hash: BlobHash) -> Result<bool> {
+    Ok(rows.range(Table::BlobRefs, KeyRange::prefix(&keys::blob(hash)))?.next().transpose()?.is_some())
+}
+
+impl Home<'_, '_> {
+    /// Claims all that a version refers to; `parts` are those of its part list.
+    pub(super) fn claim_body(&mut self, body: &Body, parts: &[Part], owner: Owner) -> Result<()> {
+        for piece in pieces(body) {
+            claim(self.txn, self.id, &piece, owner)?;
+        }
+        for piece in parts.iter().filter_map(|part| part.piece) {
+            claim(self.txn, self.id, &piece, owner)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a part list.
+pub(super) fn encode_parts(parts: &[Part]) -> Vec<u8> {
+    postcard::to_stdvec(parts).expect("parts are plain data, which postcard can always write")
+}
+
+/// The parts of a part list as they stand in its bytes, without those in segments.
+pub(super) fn listed_parts(rows: &(impl Rows + ?Sized), blobs: &Blobs, list: &Piece) -> Result<Vec<Part>> {
+    let bytes = match list {
+        Piece::Slot(slot) => blobs.read_slot(slot)?,
+        Piece::Blob { hash, length } => {
+            let row = blob_row(rows, *hash)?.ok_or_else(|| missing_blob(*hash))?;
+            blobs.read_range(&stored(*hash, row), 0..*length)?
+        }
+    };
+    postcard::from_bytes(&bytes)
+        .map_err(|error| Error::Damaged { what: "a list of parts".to_owned(), source: error.into() })
+}
+
+/// The parts of a multipart object; none for other bodies.
+pub(super) fn load_parts(rows: &(impl Rows + ?Sized), blobs: &Blobs, body: &Body) -> Result<Vec<Part>> {
+    match body {
+        Body::Empty | Body::Whole(_) => Ok(Vec::new()),
+        Body::Parts(parts) => Ok(parts.clone()),
+        Body::PartList { list, slots, .. } => {
+            let mut parts = listed_parts(rows, blobs, list)?;
+            for (index, slot) in slots {
+                if let Some(part) = parts.get_mut(usize::from(*index)) {
+                    part.piece = Some(Piece::Slot(*slot));
+                }
+            }
+            Ok(parts)
+        }
+    }
+}
+
+fn missing_blob(hash: BlobHash) -> Error {
+    Error::Damaged { what: format!("body {hash}"), source: "the catalog has no row of it".into() }
+}
+
+fn stored(hash: BlobHash, row: BlobRow) -> StoredBlob {
+    StoredBlob { hash, length: row.length, file: row.file, outboard: row.outboard }
+}
+
+/// Where a piece's bytes are, found when the read begins.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// In a segment.
+    Slot(Slot),
+    /// In a file.
+    Blob(BlobHash),
+    /// Here already, compared with their hash.
+    Memory(Bytes),
+}
+
+/// The bytes of a version, read as they are asked for.
+pub struct BodyReader {
+    pub(super) blobs: Blobs,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) length: u64,
+    /// The pieces in order, each with its length.
+    pub(super) pieces: Vec<(u64, Source)>,
+    /// Keeps the collector from what the pieces stand in.
+    pub(super) guard: Option<ReadGuard>,
+}
+
+impl std::fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyReader").field("length", &self.length).field("pieces", &self.pieces.len()).finish()
+    }
+}
+
+/// Bytes as they come.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+impl BodyReader {
+    /// The length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// All the bytes, where the look-up brought them along.
+    #[must_use]
+    pub fn inline(&self) -> Option<Bytes> {
+        match self.pieces.as_slice() {
+            [] => Some(Bytes::new()),
+            [(_, Source::Memory(bytes))] => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
+    /// The bytes of `range`, each compared with its hash before it is handed out. The range is cut to the body.
+    #[must_use]
+    pub fn read(self, range: Range<u64>) -> ByteStream {
+        let range = range.start.min(self.length)..range.end.min(self.length);
+        if let Some(bytes) = self.inline() {
+            let bytes = bytes.slice(to_usize(range.start)..to_usize(range.end.max(range.start)));
+            return Box::pin(stream::once(std::future::ready(Ok(bytes))));
+        }
+        let mut begin = 0;
+        let mut wanted = Vec::new();
+        for (length, source) in self.pieces {
+            let end = begin + length;
+            let part = range.start.max(begin)..range.end.min(end);
+            if part.start < part.end {
+                wanted.push((part.start - begin..part.end - begin, source));
+            }
+            begin = end;
+        }
+        let (blobs, catalog, guard) = (self.blobs, self.catalog, self.guard);
+        Box::pin(stream::iter(wanted).flat_map(move |(range, source)| {
+            // The guard lives as long as the stream.
+            let _ = &guard;
+            read_piece(blobs.clone(), Arc::clone(&catalog), source, range)
+        }))
+    }
+}
+
+fn read_piece(blobs: Blobs, catalog: Arc<dyn Catalog>, source: Source, range: Range<u64>) -> ByteStream {
+    let opened = async move {
+        let bytes = match source {
+            Source::Memory(bytes) => bytes,
+            Source::Slot(slot) => blobs.read_small(slot).await?,
+            Source::Blob(hash) => {
+                let row = blobs.blocking().run(move || blob_row(&*catalog.view()?, hash)).await?;
+                let blob = stored(hash, row.ok_or_else(|| missing_blob(hash))?);
+                let bytes = blobs.stream(blob, range).map(|bytes| bytes.map_err(Error::from));
+                return Ok::<ByteStream, Error>(Box::pin(bytes));
+            }
+        };
+        let bytes = bytes.slice(to_usize(range.start)..to_usize(range.end));
+        Ok(Box::pin(stream::once(std::future::ready(Ok(bytes)))))
+    };
+    Box::pin(stream::once(opened).flat_map(|opened| match opened {
+        Ok(bytes) => bytes,
+        Err(error) => Box::pin(stream::once(std::future::ready(Err(error)))),
+    }))
+}
+
+fn to_usize(length: u64) -> usize {
+    usize::try_from(length).expect("bodies in memory are small")
+}
+
+impl From<Error> for BackendFailure {
+    fn from(error: Error) -> Self {
+        BackendFailure(error)
+    }
+}
+
+/// An error of the core where a stream's error type is wanted.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BackendFailure(pub Error);
+
+/// Whether an error says that a body's bytes are not what they were.
+pub(super) fn is_damage(error: &BackendError) -> bool {
+    matches!(error, BackendError::Missing { .. } | BackendError::Damaged { .. })
+}

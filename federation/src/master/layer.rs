@@ -1,0 +1,412 @@
+//! Layers: a commit or restore of any size is published by one row and folded into the tables afterwards.
+//!
+//! A bucket has at most one open layer: publishing another, and what depends on the whole bucket, waits until the
+//! open one is folded. A single key is folded on demand, before it is written or asked for by version.
+
+use futures_util::future::try_join_all;
+
+use super::body::{Owner, adopt};
+use super::home::{Author, Home, Stamp, bucket};
+use super::lens::{Effect, Layer, effect, has_left, layer_paths, open_layers, resolve};
+use super::request::Actor;
+use super::write::author;
+use super::{Limits, Master};
+use crate::blobs::{SlotGuard, StagedBody, Stored, Urgency};
+use crate::catalog::rows::{Change, LayerRow, LayerSource, StagedRow};
+use crate::catalog::{Rows, Table, Transaction, keys};
+use crate::error::{Error, Result};
+use crate::types::{Body, BucketAt, BucketId, BucketName, LayerId, Number, ObjectPath, ObjectRecord, Part};
+
+/// Whether an open layer still has something to do to a key.
+pub(super) fn covers(home: &Home<'_, '_>, path: &ObjectPath) -> Result<bool> {
+    let rows: &dyn Rows = &*home.txn;
+    for layer in open_layers(rows, home.id, &home.row)? {
+        let done = has_left(rows, home.id, path, layer.number)?;
+        if !done && !matches!(effect(rows, home.id, &layer, path)?, Effect::None) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Folds one key out of whatever layer covers it.
+pub(super) async fn settle_key(master: &Master, name: &BucketName, path: &ObjectPath) -> Result<()> {
+    let bucket_name = name.clone();
+    let (id, layers) = master
+        .writer
+        .read(move |view| {
+            let (id, row) = bucket(view, &bucket_name)?;
+            Ok((id, open_layers(view, id, &row)?))
+        })
+        .await?;
+    for layer in layers.into_iter().rev() {
+        fold_paths(master, id, &layer, vec![path.clone()], Progress::Aside).await?;
+    }
+    Ok(())
+}
+
+/// Folds all layers of a bucket.
+pub(super) async fn settle(master: &Master, name: &BucketName) -> Result<()> {
+    let bucket_name = name.clone();
+    let id = master.writer.read(move |view| Ok(bucket(view, &bucket_name)?.0)).await?;
+    fold_all(master, id).await
+}
+
+/// Folds all layers of a bucket, oldest first, in transactions of at most `fold_rows_max` rows.
+pub(super) async fn fold_all(master: &Master, id: BucketId) -> Result<()> {
+    loop {
+        let limit = master.limits.fold_rows_max;
+        let page = master
+            .writer
+            .read(move |view| {
+                let Some(row) =
+                    <crate::catalog::rows::BucketRow as crate::catalog::rows::Record>::load(view, &keys::bucket(id))?
+                else {
+                    return Ok(None);
+                };
+                let Some(layer) = open_layers(view, id, &row)?.pop() else { return Ok(None) };
+                let folded = layer.row.folded.clone();
+                let after = folded.as_ref().map(|path| path.as_bytes());
+                let mut stream = layer_paths(view, id, &layer, &[], after)?;
+                let mut paths = Vec::new();
+                while paths.len() < limit
+                    && let Some(path) = stream.next()?
+                {
+                    paths.push(path);
+                }
+                Ok(Some((layer, paths)))
+            })
+            .await?;
+        let Some((layer, paths)) = page else { return Ok(()) };
+        let progress = if paths.len() < limit {
+            Progress::Done
+        } else {
+            paths.last().cloned().map_or(Progress::Done, Progress::Through)
+        };
+        fold_paths(master, id, &layer, paths, progress).await?;
+    }
+}
+
+/// How far a fold has come when its transaction is through.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// It was about a key out of turn.
+    Aside,
+    /// All paths up to and with this one are folded.
+    Through(ObjectPath),
+    /// All are.
+    Done,
+}
+
+/// A key with what its layer makes of it, bodies copied where the layer's source keeps its own.
+struct Folding {
+    path: ObjectPath,
+    /// None to delete it.
+    record: Option<ObjectRecord>,
+    listed: Vec<Part>,
+}
+
+async fn fold_paths(
+    master: &Master,
+    id: BucketId,
+    layer: &Layer,
+    paths: Vec<ObjectPath>,
+    progress: Progress,
+) -> Result<()> {
+    let reading = layer.clone();
+    let effects = master
+        .writer
+        .read(move |view| {
+            let mut effects = Vec::new();
+            for path in paths {
+                if has_left(view, id, &path, reading.number)? {
+                    continue;
+                }
+                match effect(view, id, &reading, &path)? {
+                    Effect::None => {}
+                    Effect::Delete => effects.push((path, None)),
+                    Effect::Put(record) => effects.push((path, Some(*record))),
+                }
+            }
+            Ok(effects)
+        })
+        .await?;
+    let staged = matches!(layer.row.source, LayerSource::Staged { .. });
+    let prepared = effects.into_iter().map(|(path, record)| prepare(master, path, record, staged));
+    let prepared: Vec<(Folding, Vec<SlotGuard>)> = try_join_all(prepared).await?;
+    let (foldings, guards): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+    let number = layer.number;
+    master.writer.transact(move |txn| fold(txn, id, number, foldings, &progress)).await?;
+    drop(guards);
+    Ok(())
+}
+
+async fn prepare(
+    master: &Master,
+    path: ObjectPath,
+    record: Option<ObjectRecord>,
+    staged: bool,
+) -> Result<(Folding, Vec<SlotGuard>)> {
+    match record {
+        Some(mut record) if !staged => {
+            let (body, listed, guards) = master.copy_body(&record.body, Urgency::Reserve).await?;
+            record.body = body;
+            Ok((Folding { path, record: Some(record), listed }, guards))
+        }
+        record => Ok((Folding { path, record, listed: Vec::new() }, Vec::new())),
+    }
+}
+
+fn fold(
+    txn: &mut Transaction<'_>,
+    id: BucketId,
+    number: Number,
+    foldings: Vec<Folding>,
+    progress: &Progress,
+) -> Result<()> {
+    let key = keys::layer(id, number);
+    let Some(mut layer) = <LayerRow as crate::catalog::rows::Record>::load(txn, &key)? else { return Ok(()) };
+    let Some(mut home) = Home::open_id(txn, id)? else { return Ok(()) };
+    let who = Author { actor: layer.actor.clone() };
+    let staged = match &layer.source {
+        LayerSource::Staged { layer, .. } => Some(*layer),
+        LayerSource::Snapshot { .. } => None,
+    };
+    for folding in foldings {
+        if has_left(home.txn, id, &folding.path, number)? {
+            continue;
+        }
+        let stamp = Stamp { number, ordinal: layer.next_ordinal, time: layer.time };
+        layer.next_ordinal += 1;
+        match folding.record {
+            Some(record) => {
+                let owner = Owner::Version(id, stamp.number, stamp.ordinal);
+                match staged {
+                    Some(_) => home.take_over_slots(&record.body, owner),
+                    None => home.claim_body(&record.body, &folding.listed, owner)?,
+                }
+                home.put_version(&folding.path, stamp, &who, record)?;
+            }
+            None => {
+                home.delete_key(&folding.path, |_| stamp, &who)?;
+            }
+        }
+        if let Some(staged) = staged {
+            home.txn.remove(Table::Staged, keys::staged(staged, &folding.path));
+        }
+    }
+    match progress {
+        Progress::Aside => home.txn.put(key, &layer),
+        Progress::Through(path) => {
+            layer.folded = Some(path.clone());
+            home.txn.put(key, &layer);
+        }
+        Progress::Done => {
+            if let Some(staged) = staged {
+                home.txn.remove(Table::Meta, keys::commit_begun(staged));
+            }
+            home.row.open_layers = home.row.open_layers.saturating_sub(1);
+            home.txn.remove(Table::Layers, key);
+        }
+    }
+    home.save();
+    Ok(())
+}
+
+impl Home<'_, '_> {
+    /// Makes slots that were claimed before the property of a version of the same bucket.
+    pub(super) fn take_over_slots(&mut self, body: &Body, owner: Owner) {
+        for piece in super::body::pieces(body) {
+            super::body::take_over(self.txn, &piece, owner);
+        }
+    }
+
+    /// Publishes a layer under the next number.
+    fn publish(&mut self, source: LayerSource, who: &Author, wall: crate::types::Timestamp) -> Number {
+        let stamp = self.issue(wall);
+        self.log(stamp, who, None, Change::Layer(source.clone()), None, Vec::new());
+        let row = LayerRow { source, time: stamp.time, actor: who.actor.clone(), next_ordinal: 1, folded: None };
+        self.txn.put(keys::layer(self.id, stamp.number), &row);
+        self.row.open_layers += 1;
+        stamp.number
+    }
+}
+
+impl Master {
+    /// Brings a state of a bucket back below a prefix, as one change. Returns its number.
+    pub async fn restore(&self, actor: &Actor, source: &BucketAt, prefix: &[u8]) -> Result<Number> {
+        let Some(snapshot) = source.snapshot.clone() else {
+            return Err(Error::InvalidRequest { reason: "name the snapshot to restore: BUCKET@SNAPSHOT".to_owned() });
+        };
+        let prefix = prefix.to_vec();
+        self.publish(&source.bucket, author(actor), move |home| {
+            let number = resolve(home.txn, home.id, &home.row, &snapshot)?;
+            Ok(LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.clone() })
+        })
+        .await
+    }
+
+    async fn publish(
+        &self,
+        name: &BucketName,
+        who: Author,
+        source: impl Fn(&Home<'_, '_>) -> Result<LayerSource> + Clone + Send + 'static,
+    ) -> Result<Number> {
+        self.admit()?;
+        loop {
+            let (bucket_name, who, source, wall) = (name.clone(), who.clone(), source.clone(), self.clock.wall());
+            let published = self
+                .writer
+                .transact(move |txn| {
+                    let mut home = Home::open(txn, &bucket_name)?;
+                    if home.row.open_layers > 0 {
+                        return Ok(None);
+                    }
+                    let source = source(&home)?;
+                    let number = home.publish(source, &who, wall);
+                    let id = home.id;
+                    home.save();
+                    Ok(Some((id, number)))
+                })
+                .await?;
+            match published {
+                Some((id, number)) => {
+                    self.fold_in_background(id);
+                    return Ok(number);
+                }
+                None => settle(self, name).await?,
+            }
+        }
+    }
+
+    /// Folds a bucket's layers while serving goes on.
+    pub(super) fn fold_in_background(&self, id: BucketId) {
+        let master = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = fold_all(&master, id).await {
+                // The layer stays open and reads go through it; the next start, write or collection goes on.
+                tracing::warn!(bucket = %id, error = &error as &dyn std::error::Error, "layer not folded yet");
+            }
+        });
+    }
+
+    /// Waits until every layer of a bucket is folded.
+    pub async fn settle(&self, bucket: &BucketName) -> Result<()> {
+        settle(self, bucket).await
+    }
+
+    /// Begins a commit of many keys under one number.
+    pub async fn begin_commit(&self, bucket_name: &BucketName) -> Result<Commit> {
+        let name = bucket_name.clone();
+        let id = self.writer.read(move |view| Ok(bucket(view, &name)?.0)).await?;
+        let layer = self.ids.layer();
+        self.commits.lock().expect("no holder of this lock panics").insert(layer);
+        Ok(Commit { master: self.clone(), bucket: bucket_name.clone(), id, layer, keys: 0 })
+    }
+}
+
+/// A change of one key in a commit.
+#[derive(Debug)]
+pub struct StagedChange {
+    /// The key.
+    pub path: ObjectPath,
+    /// Its content, or none to delete it.
+    pub content: Option<(ObjectRecord, Option<StagedBody>)>,
+}
+
+/// A commit that is being put together. Nobody sees anything of it before it is published; dropped, it never was.
+#[derive(Debug)]
+pub struct Commit {
+    master: Master,
+    bucket: BucketName,
+    id: BucketId,
+    layer: LayerId,
+    keys: u64,
+}
+
+impl Commit {
+    /// Adds changes; a later one of a key replaces an earlier one. A record that comes with a body has it for its own.
+    pub async fn stage(&mut self, changes: Vec<StagedChange>) -> Result<()> {
+        Limits::check("commit_stage_keys_max", changes.len(), self.master.limits.commit_stage_keys_max)?;
+        self.master.admit()?;
+        self.keys += changes.len() as u64;
+        let mut rows = Vec::with_capacity(changes.len());
+        let mut bodies = Vec::new();
+        for change in changes {
+            let row = match change.content {
+                None => (StagedRow::Delete, None),
+                Some((mut record, None)) => {
+                    record.modified = self.master.clock.wall();
+                    (StagedRow::Put(record), None)
+                }
+                Some((mut record, Some(mut body))) => {
+                    self.master.blobs.persist(&mut body).await?;
+                    let stored = body.stored().unwrap_or(Stored::Empty);
+                    record.body = stored.piece().map_or(Body::Empty, Body::Whole);
+                    record.size = body.length();
+                    record.modified = self.master.clock.wall();
+                    bodies.push(body);
+                    (StagedRow::Put(record), Some(stored))
+                }
+            };
+            rows.push((change.path, row.0, row.1));
+        }
+        let (id, layer) = (self.id, self.layer);
+        let taken = self
+            .master
+            .writer
+            .transact(move |txn| {
+                let mut taken = Vec::new();
+                txn.put_raw(Table::Meta, keys::commit_begun(layer), id.0.to_vec());
+                for (path, row, stored) in rows {
+                    unstage(txn, id, layer, &path)?;
+                    if let Some(stored) = &stored {
+                        taken.push(match stored {
+                            Stored::Blob(blob) => adopt(txn, blob)?,
+                            Stored::Empty | Stored::Slot(_) => true,
+                        });
+                    }
+                    if let StagedRow::Put(record) = &row {
+                        for piece in super::body::pieces(&record.body) {
+                            super::body::claim(txn, id, &piece, Owner::Staged(layer))?;
+                        }
+                    }
+                    txn.put(keys::staged(layer, &path), &row);
+                }
+                Ok(taken)
+            })
+            .await?;
+        for (body, taken) in bodies.into_iter().zip(taken) {
+            if taken {
+                body.claimed();
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes everything that was staged as one change. Returns its number.
+    pub async fn publish(mut self, actor: &Actor, message: &str) -> Result<Number> {
+        let (layer, keys, message) = (self.layer, std::mem::take(&mut self.keys), message.to_owned());
+        let source = move |_: &Home<'_, '_>| Ok(LayerSource::Staged { layer, message: message.clone(), keys });
+        self.master.publish(&self.bucket, author(actor), source).await
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        // What was staged and not published is swept at the next start or collection.
+        self.master.commits.lock().expect("no holder of this lock panics").remove(&self.layer);
+    }
+}
+
+/// Takes back what was staged of a key.
+pub(super) fn unstage(txn: &mut Transaction<'_>, id: BucketId, layer: LayerId, path: &ObjectPath) -> Result<()> {
+    let key = keys::staged(layer, path);
+    if let Some(StagedRow::Put(record)) = <StagedRow as crate::catalog::rows::Record>::load(txn, &key)? {
+        for piece in super::body::pieces(&record.body) {
+            super::body::release(txn, id, &piece)?;
+        }
+    }
+    txn.remove(Table::Staged, key);
+    Ok(())
+}

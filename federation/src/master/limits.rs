@@ -1,0 +1,64 @@
+//! What may grow how far. Each limit has a name that errors and the documentation use.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Limits of the core.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of disk that writes must leave free; deletes and the collector may use them.
+    pub disk_reserve: u64,
+    /// Buckets of a cluster.
+    pub buckets_max: usize,
+    /// Tags of a bucket's snapshots.
+    pub bucket_tags_max: usize,
+    /// Uploads in progress in a bucket.
+    pub bucket_uploads_max: usize,
+    /// Bytes of what is said of a snapshot.
+    pub snapshot_message_bytes_max: usize,
+    /// Bytes that a part needs unless it is the last.
+    pub part_bytes_min: u64,
+    /// Rows that are looked at for a page of a listing.
+    pub list_rows_max: usize,
+    /// Keys that are staged at once.
+    pub commit_stage_keys_max: usize,
+    /// Keys that are folded in a transaction.
+    pub fold_rows_max: usize,
+    /// Rows that the collector looks at in a transaction.
+    pub collect_rows_max: usize,
+    /// Findings that a check reports.
+    pub check_findings_max: usize,
+    /// How long numbers stay snapshots where a bucket has no rule of its own.
+    pub keep_default: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            disk_reserve: 1 << 30,
+            buckets_max: 10_000,
+            bucket_tags_max: 10_000,
+            bucket_uploads_max: 100_000,
+            snapshot_message_bytes_max: 64 * 1024,
+            part_bytes_min: 5 * 1024 * 1024,
+            list_rows_max: 50_000,
+            commit_stage_keys_max: 10_000,
+            fold_rows_max: 1000,
+            collect_rows_max: 1000,
+            check_findings_max: 1000,
+            keep_default: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses what would exceed a limit.
+    pub(super) fn check(limit: &'static str, wanted: impl TryInto<u64>, maximum: impl TryInto<u64>) -> Result<()> {
+        let maximum = maximum.try_into().unwrap_or(u64::MAX);
+        if wanted.try_into().unwrap_or(u64::MAX) > maximum {
+            return Err(Error::LimitReached { limit, maximum });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The Master of a cluster: it numbers the changes of its buckets and answers for their past.
+//!
+//! Every write is one transaction of the catalog, and is on disk, body and record, when it is answered. Reads look
+//! through a [`lens`] at the newest state or at one of the past. A [`Master`] is cheap to clone.
+
+mod body;
+mod bucket;
+mod check;
+mod collect;
+mod home;
+mod key;
+mod layer;
+mod lens;
+mod limits;
+mod list;
+mod multipart;
+mod open;
+mod read;
+mod readers;
+mod request;
+mod snapshot;
+mod write;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+pub use body::{BodyReader, ByteStream};
+pub use layer::{Commit, StagedChange};
+pub use limits::Limits;
+pub use multipart::PART_NUMBER_MAX;
+pub use open::{MasterConfig, Seams};
+pub use request::*;
+
+pub use crate::catalog::Durability;
+
+use crate::blobs::{Blobs, Urgency};
+use crate::catalog::Writer;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::ids::IdSource;
+use crate::types::LayerId;
+
+/// What a transaction adds to the catalog, about, in bytes.
+const CATALOG_WRITE_BYTES: u64 = 16 * 1024;
+
+/// The Master of a cluster.
+#[derive(Clone)]
+pub struct Master {
+    writer: Writer,
+    blobs: Blobs,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    limits: Arc<Limits>,
+    readers: readers::Readers,
+    /// Commits that are being put together.
+    commits: Arc<Mutex<HashSet<LayerId>>>,
+    /// Held by the pass of the collector that is under way.
+    collecting: Arc<tokio::sync::Mutex<()>>,
+    /// Keeps other processes out of the data directory; absent in simulation.
+    _lock: Option<Arc<crate::disk::DirLock>>,
+}
+
+impl std::fmt::Debug for Master {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Master").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Master {
+    /// The store of bodies.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// What may grow how far.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Refuses writes while less than the reserve is free, before they reach the catalog.
+    fn admit(&self) -> Result<()> {
+        // Rarely more than a look at the clock: the disk's answer is kept for a moment.
+        Ok(self.blobs.backend().admit(CATALOG_WRITE_BYTES, Urgency::Normal)?)
+    }
+
+    /// Runs `work` to its end even if the caller stops waiting for it.
+    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        match tokio::spawn(work).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Storage { doing: "running a task", source: error.into() }),
+        }
+    }
+}

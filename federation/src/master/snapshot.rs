@@ -1,0 +1,239 @@
+//! Snapshots by name: tags, what differs between two states, and the log.
+
+use std::collections::BTreeSet;
+
+use super::home::{Home, bucket};
+use super::lens::{Lens, Scan, resolve};
+use super::request::{Actor, Difference, ListPage, LogChange, LogEntry, TagInfo};
+use super::{Limits, Master};
+use crate::catalog::rows::{Change, ChangeRow, ConfigTag, LayerRow, LayerSource, PinRow, Record, TagRow};
+use crate::catalog::{KeyRange, Rows, Table, keys};
+use crate::error::{Error, Result, VersionName};
+use crate::types::{BucketAt, BucketId, BucketName, Number, ObjectPath, TagName};
+
+/// The numbers below the floor that are snapshots all the same: tagged, pinned, or the source of an open layer.
+pub(super) fn retained(rows: &(impl Rows + ?Sized), id: BucketId) -> Result<BTreeSet<Number>> {
+    let mut numbers = BTreeSet::new();
+    for row in rows.range(Table::Tags, KeyRange::prefix(&keys::bucket(id)))? {
+        numbers.insert(TagRow::decode(&row?.1)?.number);
+    }
+    for row in rows.range(Table::Pins, KeyRange::prefix(&keys::bucket(id)))? {
+        numbers.insert(PinRow::decode(&row?.1)?.number);
+    }
+    for row in rows.range(Table::Layers, KeyRange::prefix(&keys::bucket(id)))? {
+        if let LayerSource::Snapshot { bucket, number, .. } = LayerRow::decode(&row?.1)?.source
+            && bucket == id
+        {
+            numbers.insert(number);
+        }
+    }
+    Ok(numbers)
+}
+
+/// The tags of a bucket.
+pub(super) fn tags(rows: &(impl Rows + ?Sized), id: BucketId) -> Result<Vec<TagInfo>> {
+    let rows = rows.range(Table::Tags, KeyRange::prefix(&keys::bucket(id)))?;
+    let tags = rows.map(|row| {
+        let (key, value) = row?;
+        let row = TagRow::decode(&value)?;
+        let tag = key.get(16..).and_then(|tag| std::str::from_utf8(tag).ok()).and_then(|tag| tag.parse().ok());
+        let tag = tag.ok_or_else(|| super::key::damaged_key(Table::Tags))?;
+        Ok(TagInfo { tag, number: row.number, created: row.created, actor: row.actor, message: row.message })
+    });
+    tags.collect()
+}
+
+impl Master {
+    /// Names a state of a bucket with a tag, or without one says which number it is.
+    pub async fn tag_snapshot(
+        &self,
+        actor: &Actor,
+        at: &BucketAt,
+        tag: Option<TagName>,
+        message: &str,
+    ) -> Result<(Number, Option<TagInfo>)> {
+        let Some(tag) = tag else { return Ok((self.resolve(at).await?, None)) };
+        self.admit()?;
+        let (at, actor, message, wall) = (at.clone(), actor.0.clone(), message.to_owned(), self.clock.wall());
+        let maximum = self.limits.bucket_tags_max;
+        Limits::check("snapshot_message_bytes_max", message.len(), self.limits.snapshot_message_bytes_max)?;
+        self.writer
+            .transact(move |txn| {
+                let (id, row) = bucket(txn, &at.bucket)?;
+                let number = match &at.snapshot {
+                    None => row.last,
+                    Some(snapshot) => resolve(txn, id, &row, snapshot)?,
+                };
+                let key = keys::tag(id, &tag);
+                if let Some(there) = TagRow::load(txn, &key)? {
+                    return Err(Error::TagExists { bucket: at.bucket.clone(), tag, number: there.number });
+                }
+                Limits::check("bucket_tags_max", tags(txn, id)?.len() + 1, maximum)?;
+                txn.put(key, &TagRow { number, created: wall, actor: actor.clone(), message: message.clone() });
+                Ok((number, Some(TagInfo { tag, number, created: wall, actor, message })))
+            })
+            .await
+    }
+
+    /// The tags of a bucket, by name.
+    pub async fn snapshots(&self, name: &BucketName) -> Result<Vec<TagInfo>> {
+        let name = name.clone();
+        self.writer.read(move |view| tags(view, bucket(view, &name)?.0)).await
+    }
+
+    /// Removes a tag. Its number stays a snapshot as long as it is not below the floor.
+    pub async fn remove_tag(&self, name: &BucketName, tag: &TagName) -> Result<()> {
+        let (name, tag) = (name.clone(), tag.clone());
+        self.writer
+            .transact(move |txn| {
+                let mut home = Home::open(txn, &name)?;
+                let key = keys::tag(home.id, &tag);
+                if home.txn.get(Table::Tags, &key)?.is_none() {
+                    return Err(Error::NoSuchTag { bucket: name, tag });
+                }
+                home.txn.remove(Table::Tags, key);
+                home.row.released = true;
+                home.save();
+                Ok(())
+            })
+            .await
+    }
+
+    /// What differs between two states of a bucket, by path. A page may be empty and still have a next one.
+    pub async fn diff(
+        &self,
+        a: &BucketAt,
+        b: &BucketAt,
+        prefix: &[u8],
+        after: Option<ObjectPath>,
+        max: usize,
+    ) -> Result<ListPage<Difference, ObjectPath>> {
+        if a.bucket != b.bucket {
+            return Err(Error::InvalidRequest {
+                reason: format!("only states of one bucket can be compared, not of {} and {}", a.bucket, b.bucket),
+            });
+        }
+        let (a, b, prefix, rows_max) = (a.clone(), b.clone(), prefix.to_vec(), self.limits.list_rows_max);
+        self.writer
+            .read(move |view| {
+                let (before, then) = (Lens::open(view, &a)?, Lens::open(view, &b)?);
+                let (mut left, mut right) = (before.scan(&prefix)?, then.scan(&prefix)?);
+                if let Some(after) = &after {
+                    left.seek_after(after.as_bytes())?;
+                    right.seek_after(after.as_bytes())?;
+                }
+                differences(&mut left, &mut right, max, rows_max, then.number())
+            })
+            .await
+    }
+
+    /// The changes of a bucket, newest first, from the one before `before` down to the floor.
+    pub async fn log(
+        &self,
+        name: &BucketName,
+        before: Option<Number>,
+        max: usize,
+    ) -> Result<ListPage<LogEntry, Number>> {
+        let name = name.clone();
+        self.writer
+            .read(move |view| {
+                let (id, row) = bucket(view, &name)?;
+                let newest = before.map_or(row.last, |before| Number(before.0.saturating_sub(1)).min(row.last));
+                let mut items = Vec::new();
+                let mut number = newest;
+                while number >= row.floor && number > row.first && items.len() < max {
+                    if let Some(change) = ChangeRow::load(view, &keys::change(id, number, 0))? {
+                        items.push(entry(view, id, number, change)?);
+                    }
+                    number = Number(number.0 - 1);
+                }
+                let more = number >= row.floor && number > row.first;
+                Ok(ListPage { items, next: more.then(|| number.next()), number: row.last })
+            })
+            .await
+    }
+}
+
+fn differences(
+    left: &mut Scan<'_>,
+    right: &mut Scan<'_>,
+    max: usize,
+    rows_max: usize,
+    number: Number,
+) -> Result<ListPage<Difference, ObjectPath>> {
+    let mut items = Vec::new();
+    let (mut before, mut after) = (left.next(rows_max)?, right.next(rows_max)?);
+    loop {
+        // Where one walk ran into the limit, only paths up to where it came are settled.
+        let left_stopped = before.is_none() && left.examined >= rows_max;
+        let right_stopped = after.is_none() && right.examined >= rows_max;
+        if left_stopped || right_stopped || items.len() >= max {
+            let came = [(left_stopped, &left.last), (right_stopped, &right.last)];
+            let stopped = came.iter().filter(|(stopped, _)| *stopped).filter_map(|(_, last)| last.as_ref()).min();
+            let full = (items.len() >= max && (before.is_some() || after.is_some()))
+                .then(|| items.last().map(|item: &Difference| &item.path))
+                .flatten();
+            let next = [stopped, full].into_iter().flatten().min().cloned();
+            if let Some(next) = &next {
+                items.retain(|item| item.path <= *next);
+            }
+            return Ok(ListPage { items, next, number });
+        }
+        let order = match (&before, &after) {
+            (None, None) => return Ok(ListPage { items, next: None, number }),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((before, _)), Some((after, _))) => before.cmp(after),
+        };
+        let gone = if order.is_le() { std::mem::replace(&mut before, left.next(rows_max)?) } else { None };
+        let came = if order.is_ge() { std::mem::replace(&mut after, right.next(rows_max)?) } else { None };
+        let gone = gone.map(|(path, live)| (path, live.summary));
+        let came = came.map(|(path, live)| (path, live.summary));
+        let same = matches!((&gone, &came), (Some((_, a)), Some((_, b))) if a.version == b.version);
+        if let Some((path, _)) = gone.as_ref().or(came.as_ref())
+            && !same
+        {
+            let path = path.clone();
+            items.push(Difference { path, before: gone.map(|(_, s)| s), after: came.map(|(_, s)| s) });
+        }
+    }
+}
+
+fn entry(rows: &dyn Rows, id: BucketId, number: Number, row: ChangeRow) -> Result<LogEntry> {
+    let path = || {
+        row.path.clone().ok_or_else(|| Error::Damaged {
+            what: format!("change {number} of bucket {id}"),
+            source: "it names no key".into(),
+        })
+    };
+    let what = match &row.change {
+        Change::Put(record) => LogChange::Put { path: path()?, size: record.size, etag: record.etag },
+        Change::Marker { .. } => LogChange::Delete { path: path()?, marker: true },
+        Change::Delete => LogChange::Delete { path: path()?, marker: false },
+        Change::RemoveVersion { version, null } => LogChange::RemoveVersion {
+            path: path()?,
+            version: if *null { VersionName::Null } else { VersionName::Number(*version) },
+        },
+        Change::Attributes { version, attributes } => {
+            LogChange::Attributes { path: path()?, version: *version, attributes: attributes.clone() }
+        }
+        Change::Config(name, _) => LogChange::Config { name: config_name(*name) },
+        Change::Layer(LayerSource::Staged { message, keys, .. }) => {
+            LogChange::Commit { message: message.clone(), keys: Some(*keys) }
+        }
+        Change::Layer(LayerSource::Snapshot { number, prefix, .. }) => {
+            LogChange::Restore { source: *number, prefix: prefix.clone() }
+        }
+        Change::Purge { version } => LogChange::Purge { path: path()?, version: *version },
+    };
+    let _ = rows;
+    Ok(LogEntry { number, time: row.time, actor: row.actor, what })
+}
+
+fn config_name(tag: ConfigTag) -> super::request::ConfigName {
+    match tag {
+        ConfigTag::Versioning => super::request::ConfigName::Versioning,
+        ConfigTag::Tagging => super::request::ConfigName::Tagging,
+        ConfigTag::Keep => super::request::ConfigName::Keep,
+    }
+}

@@ -1,0 +1,67 @@
+//! Named breaches of a promise, for the controls of the safety tests.
+//!
+//! A safety test that passes with its promise broken proves nothing. Built with the feature `mutants`, the
+//! program breaks the promise that `ELTON_MUTANT` names; without it, [`on`] is a constant `false`.
+
+/// A promise that can be broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Small bodies are reported durable without a sync of their segment.
+    ReplyBeforeSync,
+    /// A large body's folder is not synced.
+    SkipFolderSync,
+    /// Bodies leave without being compared with their hash.
+    ServeUnverified,
+    /// The catalog acknowledges a batch before it is committed.
+    AckBeforeCommit,
+    /// Conditional writes are not checked inside the transaction.
+    SkipPrecondition,
+    /// The collector removes before the raised floor is durable.
+    CollectBeforeFloor,
+    /// The collector deletes a marked blob even if it was claimed since.
+    CollectClaimed,
+    /// The collector takes versions that a tag still names.
+    IgnoreTags,
+    /// A multipart object is completed without its last part.
+    CompleteWithoutLastPart,
+    /// Numbers are issued twice.
+    RepeatNumber,
+    /// A failed closure's writes stay in the batch.
+    KeepFailedWrites,
+}
+
+impl Mutant {
+    /// The name that `ELTON_MUTANT` knows it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mutant::ReplyBeforeSync => "reply-before-sync",
+            Mutant::SkipFolderSync => "skip-folder-sync",
+            Mutant::ServeUnverified => "serve-unverified",
+            Mutant::AckBeforeCommit => "ack-before-commit",
+            Mutant::SkipPrecondition => "skip-precondition",
+            Mutant::CollectBeforeFloor => "collect-before-floor",
+            Mutant::CollectClaimed => "collect-claimed",
+            Mutant::IgnoreTags => "ignore-tags",
+            Mutant::CompleteWithoutLastPart => "complete-without-last-part",
+            Mutant::RepeatNumber => "repeat-number",
+            Mutant::KeepFailedWrites => "keep-failed-writes",
+        }
+    }
+}
+
+/// Whether the promise is to be broken.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+#[inline]
+pub const fn on(_mutant: Mutant) -> bool {
+    false
+}
+
+/// Whether the promise is to be broken.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn on(mutant: Mutant) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    CHOSEN.get_or_init(|| std::env::var("ELTON_MUTANT").ok()).as_deref() == Some(mutant.name())
+}

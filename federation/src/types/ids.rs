@@ -1,0 +1,184 @@
+//! Identifiers. Distinct things have distinct types, even where both are 64 bits.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How many numbers one term holds: an unplanned take-over into term *t* counts on from
+/// `(t - 1) * NUMBERS_PER_TERM + 1`, so a number is unique without its term.
+pub const NUMBERS_PER_TERM: u64 = 1_000_000_000_000;
+
+/// A position in a bucket's sequence of changes, issued by the bucket's home and never reused.
+///
+/// `Number::ZERO` is the empty bucket before its first change.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Number(pub u64);
+
+impl Number {
+    /// The state before the first change of a bucket.
+    pub const ZERO: Number = Number(0);
+    /// Above every number that will ever be issued.
+    pub const MAX: Number = Number(u64::MAX);
+
+    /// The number that follows this one.
+    #[must_use]
+    pub fn next(self) -> Number {
+        Number(self.0 + 1)
+    }
+
+    /// The term in which the number was issued.
+    #[must_use]
+    pub fn term(self) -> Term {
+        Term(u32::try_from(self.0.saturating_sub(1) / NUMBERS_PER_TERM + 1).unwrap_or(u32::MAX))
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl FromStr for Number {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Number)
+    }
+}
+
+/// A reign of one home over a bucket; a take-over begins the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Term(pub u32);
+
+impl Term {
+    /// The term every bucket is born in.
+    pub const FIRST: Term = Term(1);
+}
+
+/// Defines an identifier of `N` random bytes that prints as lower-case hexadecimal.
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                let digits = s.as_bytes();
+                if digits.len() != 32 {
+                    return Err(InvalidId);
+                }
+                let mut id = [0; 16];
+                for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+                }
+                Ok($name(id))
+            }
+        }
+    };
+}
+
+/// A string that is not 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 32 lower-case hexadecimal digits")]
+pub struct InvalidId;
+
+fn hex_digit(digit: u8) -> Result<u8, InvalidId> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(InvalidId),
+    }
+}
+
+random_id! {
+    /// A bucket for ever: a deleted bucket's name may return, its id never does.
+    BucketId
+}
+random_id! {
+    /// A multipart upload in progress.
+    UploadId
+}
+random_id! {
+    /// An open layer: a commit, restore or clone that is published but not yet folded.
+    LayerId
+}
+random_id! {
+    /// A cluster that a bucket is shared with, as it is known in idempotency keys.
+    MemberId
+}
+random_id! {
+    /// A mount's, volume's or clone's claim on a snapshot.
+    PinId
+}
+
+/// The BLAKE3 hash of a body: what names a blob.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlobHash(pub [u8; 32]);
+
+impl fmt::Display for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
+    }
+}
+
+impl fmt::Debug for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<blake3::Hash> for BlobHash {
+    fn from(hash: blake3::Hash) -> Self {
+        BlobHash(*hash.as_bytes())
+    }
+}
+
+/// A file that holds one large body. Never reused, so a file id names one content for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId(pub u64);
+
+/// A segment: an append-only file that small bodies share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SegmentId(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_knows_its_term() {
+        assert_eq!(Number(1).term(), Term(1));
+        assert_eq!(Number(NUMBERS_PER_TERM).term(), Term(1));
+        assert_eq!(Number(NUMBERS_PER_TERM + 1).term(), Term(2));
+    }
+
+    #[test]
+    fn ids_round_trip_through_text() {
+        let id = BucketId([0xa5; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("A5".repeat(16).parse::<BucketId>(), Err(InvalidId));
+    }
+}

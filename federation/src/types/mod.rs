@@ -1,0 +1,13 @@
+//! The nouns that every part of Elton shares. Strings and integers are parsed into these once, at the edges.
+
+mod ids;
+mod name;
+mod path;
+mod record;
+mod time;
+
+pub use ids::*;
+pub use name::*;
+pub use path::*;
+pub use record::*;
+pub use time::*;

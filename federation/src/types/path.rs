@@ -1,0 +1,74 @@
+//! The path of an object within a bucket.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest path in bytes. S3's 1,024 is the S3 edge's business.
+pub const PATH_BYTES_MAX: usize = 64 * 1024;
+
+/// Path of an object within a bucket: byte-string names, as POSIX allows and S3's `/` separates them.
+///
+/// Invariant: 1 to [`PATH_BYTES_MAX`] bytes. UTF-8 and S3's 1,024 bytes are the S3 edge's business,
+/// `..` is the file system's. Paths are ordered by their bytes, which is S3's order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct ObjectPath(Box<[u8]>);
+
+/// A path that is empty or too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a path has 1 to {PATH_BYTES_MAX} bytes, not {0}")]
+pub struct InvalidPath(pub usize);
+
+impl ObjectPath {
+    /// The path's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for ObjectPath {
+    type Error = InvalidPath;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, Self::Error> {
+        if bytes.is_empty() || bytes.len() > PATH_BYTES_MAX {
+            return Err(InvalidPath(bytes.len()));
+        }
+        Ok(ObjectPath(bytes.into()))
+    }
+}
+
+impl TryFrom<&[u8]> for ObjectPath {
+    type Error = InvalidPath;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        bytes.to_vec().try_into()
+    }
+}
+
+impl TryFrom<&str> for ObjectPath {
+    type Error = InvalidPath;
+
+    fn try_from(text: &str) -> Result<Self, Self::Error> {
+        text.as_bytes().try_into()
+    }
+}
+
+impl From<ObjectPath> for Vec<u8> {
+    fn from(path: ObjectPath) -> Self {
+        path.0.into()
+    }
+}
+
+impl fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.escape_ascii().fmt(f)
+    }
+}
+
+impl fmt::Debug for ObjectPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}

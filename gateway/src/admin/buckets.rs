@@ -1,0 +1,90 @@
+//! Buckets: list, create, show, set, log.
+
+use federation::master::{Actor, BucketChange, Versioning};
+use federation::types::{BucketName, Number};
+
+use super::error::AdminError;
+use super::shape::{self, VersioningState};
+use super::{Answer, Inner, to_its_end};
+
+/// Entries of a page of the log.
+const LOG_PAGE_MAX: usize = 1000;
+/// Entries of a page that was asked for without a size.
+const LOG_PAGE_DEFAULT: usize = 100;
+
+pub(super) async fn list(api: &Inner) -> Result<Answer, AdminError> {
+    let buckets = api.master.buckets().await?;
+    Ok(Answer::ok(&shape::Buckets { buckets: buckets.iter().map(Into::into).collect() }))
+}
+
+pub(super) async fn create(api: &Inner, actor: Actor, request: shape::CreateBucket) -> Result<Answer, AdminError> {
+    let name: BucketName = request.name.parse().map_err(federation::Error::from)?;
+    let bucket = api.master.create_bucket(&actor, &name, &request.location).await?;
+    Ok(Answer::json(http::StatusCode::CREATED, &shape::Bucket::from(&bucket)))
+}
+
+pub(super) async fn show(api: &Inner, bucket: &BucketName) -> Result<Answer, AdminError> {
+    Ok(Answer::ok(&shape::Bucket::from(&api.master.bucket(bucket).await?)))
+}
+
+pub(super) async fn set(
+    api: &Inner,
+    actor: Actor,
+    bucket: BucketName,
+    request: shape::SetBucket,
+) -> Result<Answer, AdminError> {
+    let changes = changes(request)?;
+    let master = api.master.clone();
+    let changed = to_its_end(async move {
+        for change in changes {
+            master.change_bucket(&actor, &bucket, change).await?;
+        }
+        Ok(master.bucket(&bucket).await?)
+    });
+    Ok(Answer::ok(&shape::Bucket::from(&changed.await?)))
+}
+
+fn changes(request: shape::SetBucket) -> Result<Vec<BucketChange>, AdminError> {
+    let versioning = match request.versioning {
+        None => None,
+        Some(VersioningState::Enabled) => Some(Versioning::Enabled),
+        Some(VersioningState::Suspended) => Some(Versioning::Suspended),
+        Some(VersioningState::Off) => {
+            let reason = "versioning can be enabled and suspended, never switched off".to_owned();
+            return Err(AdminError::BadBody { reason });
+        }
+    };
+    let keep = request.keep_seconds.map(BucketChange::Keep);
+    let changes: Vec<_> = versioning.map(BucketChange::Versioning).into_iter().chain(keep).collect();
+    if changes.is_empty() {
+        let reason = "it names nothing to change: keep_seconds, versioning".to_owned();
+        return Err(AdminError::BadBody { reason });
+    }
+    Ok(changes)
+}
+
+pub(super) async fn log(
+    api: &Inner,
+    bucket: &BucketName,
+    before: Option<u64>,
+    max: Option<usize>,
+) -> Result<Answer, AdminError> {
+    let max = max.unwrap_or(LOG_PAGE_DEFAULT).clamp(1, LOG_PAGE_MAX);
+    let page = api.master.log(bucket, before.map(Number), max).await?;
+    let entries = page.items.iter().map(Into::into).collect();
+    Ok(Answer::ok(&shape::Log { entries, next: page.next.map(|number| number.0) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_nothing_and_versioning_off_are_refused() {
+        assert!(changes(shape::SetBucket::default()).is_err());
+        let off = shape::SetBucket { versioning: Some(VersioningState::Off), keep_seconds: None };
+        assert!(changes(off).is_err());
+        let keep = shape::SetBucket { keep_seconds: Some(None), versioning: None };
+        assert!(matches!(changes(keep).expect("lawful").as_slice(), [BucketChange::Keep(None)]));
+    }
+}

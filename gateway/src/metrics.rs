@@ -1,0 +1,215 @@
+//! Prometheus metrics: every name, its unit and what it counts.
+
+use std::time::Duration;
+
+use federation::master::{BucketInfo, DiskUsage};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::server::OperationClass;
+
+/// Where the metrics are read.
+pub const METRICS_PATH: &str = "/_elton/metrics";
+/// The media type of what is read there.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Requests by class of operation and status. The library appends `_total` to counters.
+pub const REQUESTS: &str = "elton_requests";
+/// Time from a request's line to the last byte of its reply, in seconds, by class.
+pub const REQUEST_SECONDS: &str = "elton_request_seconds";
+/// Bytes of request bodies.
+pub const RECEIVED_BYTES: &str = "elton_received_bytes";
+/// Bytes of reply bodies.
+pub const SENT_BYTES: &str = "elton_sent_bytes";
+/// Requests that are being answered.
+pub const REQUESTS_IN_FLIGHT: &str = "elton_requests_in_flight";
+/// Connections that are open.
+pub const CONNECTIONS: &str = "elton_connections";
+/// Requests that were refused because too many were in flight.
+pub const REQUESTS_REFUSED: &str = "elton_requests_refused";
+/// Buckets.
+pub const BUCKETS: &str = "elton_buckets";
+/// Live objects by bucket.
+pub const BUCKET_OBJECTS: &str = "elton_bucket_objects";
+/// Bytes of live objects by bucket.
+pub const BUCKET_BYTES: &str = "elton_bucket_bytes";
+/// The newest number by bucket.
+pub const BUCKET_NUMBER: &str = "elton_bucket_number";
+/// Bytes that bodies take on the disk.
+pub const BODY_BYTES: &str = "elton_body_bytes";
+/// Bytes of the catalog's file.
+pub const CATALOG_BYTES: &str = "elton_catalog_bytes";
+/// Of these, bytes in free pages.
+pub const CATALOG_FREE_BYTES: &str = "elton_catalog_free_bytes";
+/// Bytes that are free on the data directory's file system.
+pub const DISK_FREE_BYTES: &str = "elton_disk_free_bytes";
+/// The build: its version as a label.
+pub const BUILD: &str = "elton_build";
+
+/// Buckets that get gauges of their own; labels must not grow without bound.
+pub const BUCKETS_IN_METRICS_MAX: usize = 1000;
+
+/// Upper bounds of the histogram's buckets, in seconds.
+const SECONDS_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    class: &'static str,
+    status: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BucketLabel {
+    bucket: String,
+}
+
+/// The metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<ClassLabel, Histogram, fn() -> Histogram>,
+    received: Counter,
+    sent: Counter,
+    /// Requests that are being answered.
+    pub in_flight: Gauge,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Requests that were refused because too many were in flight.
+    pub refused: Counter,
+    storage: StorageGauges,
+}
+
+#[derive(Debug, Default)]
+struct StorageGauges {
+    buckets: Gauge,
+    objects: Family<BucketLabel, Gauge>,
+    bytes: Family<BucketLabel, Gauge>,
+    number: Family<BucketLabel, Gauge>,
+    body_bytes: Gauge,
+    catalog_bytes: Gauge,
+    catalog_free_bytes: Gauge,
+    disk_free_bytes: Gauge,
+}
+
+impl Metrics {
+    /// Metrics that stand at zero.
+    #[must_use]
+    pub fn new(version: &str) -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS)),
+            received: Counter::default(),
+            sent: Counter::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            refused: Counter::default(),
+            storage: StorageGauges::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(REQUESTS, "Requests by class and status", metrics.requests.clone());
+        registry.register(REQUEST_SECONDS, "From the request's line to its reply's last byte", metrics.seconds.clone());
+        registry.register(RECEIVED_BYTES, "Bytes of request bodies", metrics.received.clone());
+        registry.register(SENT_BYTES, "Bytes of reply bodies", metrics.sent.clone());
+        registry.register(REQUESTS_IN_FLIGHT, "Requests being answered", metrics.in_flight.clone());
+        registry.register(CONNECTIONS, "Open connections", metrics.connections.clone());
+        registry.register(REQUESTS_REFUSED, "Requests refused with SlowDown", metrics.refused.clone());
+        registry.register(BUILD, "The build", Info::new([("version", version.to_owned())]));
+        metrics.storage.register(registry);
+        metrics
+    }
+
+    /// A request has ended.
+    pub fn request_ended(
+        &self,
+        class: OperationClass,
+        status: u16,
+        elapsed: Duration,
+        bytes_in: u64,
+        bytes_out: u64,
+    ) {
+        let class = class.name();
+        self.requests.get_or_create(&RequestLabels { class, status: status.into() }).inc();
+        self.seconds.get_or_create(&ClassLabel { class }).observe(elapsed.as_secs_f64());
+        self.received.inc_by(bytes_in);
+        self.sent.inc_by(bytes_out);
+    }
+
+    /// Sets the gauges that are read from the catalog.
+    pub fn set_storage(&self, buckets: &[BucketInfo], usage: &DiskUsage) {
+        let storage = &self.storage;
+        storage.buckets.set(clamp(buckets.len() as u64));
+        for family in [&storage.objects, &storage.bytes, &storage.number] {
+            family.clear();
+        }
+        for bucket in buckets.iter().take(BUCKETS_IN_METRICS_MAX) {
+            let label = BucketLabel { bucket: bucket.name.to_string() };
+            storage.objects.get_or_create(&label).set(clamp(bucket.objects));
+            storage.bytes.get_or_create(&label).set(clamp(bucket.bytes));
+            storage.number.get_or_create(&label).set(clamp(bucket.number.0));
+        }
+        storage.body_bytes.set(clamp(usage.file_bytes + usage.segment_bytes));
+        storage.catalog_bytes.set(clamp(usage.catalog_bytes));
+        storage.catalog_free_bytes.set(clamp(usage.catalog_free_bytes));
+        storage.disk_free_bytes.set(clamp(usage.disk_free_bytes));
+    }
+
+    /// All of them as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl StorageGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(BUCKETS, "Buckets", self.buckets.clone());
+        registry.register(BUCKET_OBJECTS, "Live objects", self.objects.clone());
+        registry.register(BUCKET_BYTES, "Bytes of live objects", self.bytes.clone());
+        registry.register(BUCKET_NUMBER, "The newest number", self.number.clone());
+        registry.register(BODY_BYTES, "Bytes that bodies take on the disk", self.body_bytes.clone());
+        registry.register(CATALOG_BYTES, "Bytes of the catalog's file", self.catalog_bytes.clone());
+        registry.register(CATALOG_FREE_BYTES, "Bytes in its free pages", self.catalog_free_bytes.clone());
+        registry.register(DISK_FREE_BYTES, "Bytes free on the file system", self.disk_free_bytes.clone());
+    }
+}
+
+/// Gauges are signed; nothing that is measured here comes near the limit.
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_class_and_status() {
+        let metrics = Metrics::new("1.2.3");
+        metrics.request_ended(OperationClass::Read, 200, Duration::from_millis(3), 0, 4096);
+        metrics.request_ended(OperationClass::Read, 404, Duration::from_millis(1), 0, 100);
+        let text = metrics.render();
+        for line in [
+            "elton_requests_total{class=\"read\",status=\"200\"} 1",
+            "elton_sent_bytes_total 4196",
+            "elton_request_seconds_count{class=\"read\"} 2",
+            "elton_build_info{version=\"1.2.3\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}

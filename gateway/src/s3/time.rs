@@ -1,0 +1,48 @@
+//! Times between the core, which counts milliseconds, and S3, which shows whole seconds in headers.
+
+use std::time::{Duration, SystemTime};
+
+use federation::types::Timestamp;
+use s3s::dto;
+
+/// A time as s3s writes it.
+pub fn to_s3(time: Timestamp) -> dto::Timestamp {
+    dto::Timestamp::from(system(time))
+}
+
+/// A time that a client states.
+pub fn from_s3(time: &dto::Timestamp) -> Timestamp {
+    let mut text = Vec::new();
+    // Formatting into memory fails only for years that no four digits hold; such a time matches nothing.
+    let parsed = time.format(dto::TimestampFormat::DateTime, &mut text).ok().and_then(|()| {
+        let time: jiff::Timestamp = std::str::from_utf8(&text).ok()?.parse().ok()?;
+        u64::try_from(time.as_millisecond()).ok()
+    });
+    Timestamp(parsed.unwrap_or(0))
+}
+
+/// A time as a `Last-Modified` header.
+pub fn http_date(time: Timestamp) -> String {
+    httpdate::fmt_http_date(system(time))
+}
+
+/// The whole second that headers show.
+pub fn seconds(time: Timestamp) -> u64 {
+    time.0 / 1000
+}
+
+fn system(time: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_lead_back() {
+        let time = Timestamp(1_792_576_800_123);
+        assert_eq!(from_s3(&to_s3(time)), time);
+        assert_eq!(http_date(time), "Wed, 21 Oct 2026 10:00:00 GMT");
+    }
+}

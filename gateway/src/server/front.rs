@@ -1,0 +1,328 @@
+//! What every request passes: its id, its record, health and metrics, then the S3 service.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation::master::Master;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT, SERVER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use s3s::service::S3Service;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
+
+use super::activity::Activity;
+use super::body::{ReplyBody, RequestBody};
+use super::error_page::{self, Facts};
+use super::limits::HttpLimits;
+use super::operation::{OperationClass, Target};
+use super::record::{REQUEST_TARGET, RequestRecord};
+use crate::health::{Health, LIVE_PATH, READY_PATH};
+use crate::metrics::{METRICS_CONTENT_TYPE, METRICS_PATH, Metrics};
+use crate::request_id::{RequestIds, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
+
+/// Names the region to clients that signed for another one, as S3 does.
+pub const X_AMZ_BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
+/// How long the gauges that are read from the catalog are good for.
+const STORAGE_GAUGES_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// The peer of the connection that a request came over; in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// What a [`Front`] is made of.
+pub struct FrontConfig {
+    /// The core, for health and gauges.
+    pub master: Arc<Master>,
+    /// Answers everything that is not health or metrics.
+    pub s3: S3Service,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Issues request ids.
+    pub ids: RequestIds,
+    /// The region, if one is configured.
+    pub region: Option<String>,
+    /// Lets others than this machine read the metrics.
+    pub metrics_token: Option<String>,
+    /// Bounds.
+    pub limits: HttpLimits,
+}
+
+/// Answers requests.
+pub struct Front {
+    master: Arc<Master>,
+    s3: S3Service,
+    metrics: Arc<Metrics>,
+    ids: RequestIds,
+    host_id: HeaderValue,
+    region: Option<HeaderValue>,
+    metrics_token: Option<[u8; 32]>,
+    health: Health,
+    limits: HttpLimits,
+    places: Arc<Semaphore>,
+    gauges_read: Mutex<Option<Instant>>,
+}
+
+impl Front {
+    /// Puts a front together.
+    #[must_use]
+    pub fn new(config: FrontConfig) -> Arc<Self> {
+        let printable = |text: &str| HeaderValue::from_str(text).ok();
+        Arc::new(Front {
+            host_id: printable(config.ids.host()).expect("base64 is printable"),
+            region: config.region.as_deref().and_then(printable),
+            metrics_token: config.metrics_token.map(|token| Sha256::digest(token).into()),
+            health: Health::default(),
+            places: Arc::new(Semaphore::new(config.limits.requests_in_flight_max)),
+            gauges_read: Mutex::new(None),
+            master: config.master,
+            s3: config.s3,
+            metrics: config.metrics,
+            ids: config.ids,
+            limits: config.limits,
+        })
+    }
+
+    /// Whether the server is ready; told to stop here.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> &HttpLimits {
+        &self.limits
+    }
+
+    /// Answers one request of the connection with `peer`.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+    ) -> Result<Response<ReplyBody>, Infallible> {
+        let id = self.ids.issue();
+        let id_text = id.to_string();
+        let uri = request.uri().clone();
+        let target = Target::of(uri.path());
+        let own = OwnPath::of(request.method(), uri.path());
+        let class = match own {
+            Some(_) => OperationClass::Health,
+            None => OperationClass::of(request.method(), target, uri.query().unwrap_or_default()),
+        };
+        let span = span(&id_text, request.method(), target, class, request.headers(), &uri, peer);
+        let mut record = RequestRecord::begin(self.metrics.clone(), span.clone(), class, activity.begin());
+        let facts = Facts { resource: uri.path(), request_id: &id_text, host_id: self.ids.host() };
+        let mut response = match own {
+            Some(own) => self.answer_own(own, request.headers(), peer).await,
+            None => match self.places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    record.hold(place);
+                    let request = self.prepare(request, peer, id, &record);
+                    self.answer_s3(request, facts).instrument(span).await
+                }
+                Err(_full) => {
+                    self.metrics.refused.inc();
+                    let message = "Too many requests are being answered at the moment; repeat this one later.";
+                    error_page::page(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message, facts)
+                }
+            },
+        };
+        self.sign(&mut response, &id_text);
+        record.answered(response.status());
+        Ok(response.map(|body| ReplyBody::new(body, record)))
+    }
+
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        id: crate::request_id::RequestId,
+        record: &RequestRecord,
+    ) -> Request<s3s::Body> {
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.insert(id);
+        parts.extensions.insert(Peer(peer));
+        let body = if body.is_end_stream() {
+            s3s::Body::empty()
+        } else {
+            s3s::Body::http_body_unsync(RequestBody::new(
+                body,
+                parts.headers.contains_key(EXPECT),
+                self.limits.body_read_stall_timeout,
+                self.limits.unread_body_max,
+                record.bytes_in(),
+            ))
+        };
+        Request::from_parts(parts, body)
+    }
+
+    async fn answer_s3(&self, request: Request<s3s::Body>, facts: Facts<'_>) -> Response<s3s::Body> {
+        let head = request.method() == Method::HEAD;
+        match self.s3.call(request).await {
+            Ok(response) => error_page::complete(response, facts),
+            Err(error) => {
+                tracing::error!(error = %error, "the S3 service failed");
+                let message = "We encountered an internal error; the server's log says which.";
+                let page = error_page::page(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, facts);
+                if head { page.map(|_| s3s::Body::empty()) } else { page }
+            }
+        }
+    }
+
+    /// The headers that every reply carries. `Date` is hyper's.
+    fn sign(&self, response: &mut Response<s3s::Body>, id: &str) {
+        let failed = response.status().is_client_error() || response.status().is_redirection();
+        let headers = response.headers_mut();
+        headers.insert(X_AMZ_REQUEST_ID, HeaderValue::from_str(id).expect("hexadecimal digits are printable"));
+        headers.insert(X_AMZ_ID_2, self.host_id.clone());
+        headers.insert(SERVER, HeaderValue::from_static("Elton"));
+        if let (true, Some(region)) = (failed, &self.region) {
+            headers.entry(X_AMZ_BUCKET_REGION).or_insert_with(|| region.clone());
+        }
+    }
+
+    async fn answer_own(&self, path: OwnPath, headers: &HeaderMap, peer: SocketAddr) -> Response<s3s::Body> {
+        match path {
+            OwnPath::Live => plain(StatusCode::OK, "live\n"),
+            OwnPath::Ready => match self.health.ready(&self.master).await {
+                Ok(()) => plain(StatusCode::OK, "ready\n"),
+                Err(reason) => {
+                    tracing::warn!(%reason, error = std::error::Error::source(&reason), "not ready");
+                    plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
+                }
+            },
+            OwnPath::Metrics if !self.may_read_metrics(headers, peer) => plain(
+                StatusCode::FORBIDDEN,
+                "Metrics are open to this machine only; from elsewhere send `Authorization: Bearer TOKEN` with the \
+                 token that `metrics_token` in the configuration file or ELTON_METRICS_TOKEN sets.\n",
+            ),
+            OwnPath::Metrics => {
+                self.refresh_gauges().await;
+                let mut response = plain(StatusCode::OK, self.metrics.render());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
+                response
+            }
+        }
+    }
+
+    fn may_read_metrics(&self, headers: &HeaderMap, peer: SocketAddr) -> bool {
+        if peer.ip().to_canonical().is_loopback() {
+            return true;
+        }
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        match (self.metrics_token, bearer) {
+            // Hashes are compared: how long that takes says nothing about the token.
+            (Some(token), Some(bearer)) => token == <[u8; 32]>::from(Sha256::digest(bearer)),
+            (Some(_), None) | (None, Some(_) | None) => false,
+        }
+    }
+
+    /// Reads the gauges of the catalog unless that was done a moment ago.
+    async fn refresh_gauges(&self) {
+        let mut read = self.gauges_read.lock().await;
+        if read.is_some_and(|at| at.elapsed() < STORAGE_GAUGES_AGE_MAX) {
+            return;
+        }
+        match tokio::try_join!(self.master.buckets(), self.master.usage()) {
+            Ok((buckets, usage)) => {
+                self.metrics.set_storage(&buckets, &usage);
+                *read = Some(Instant::now());
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "gauges could not be read"),
+        }
+    }
+}
+
+/// Paths that the front answers itself, without a signature.
+#[derive(Clone, Copy)]
+enum OwnPath {
+    Live,
+    Ready,
+    Metrics,
+}
+
+impl OwnPath {
+    fn of(method: &Method, path: &str) -> Option<Self> {
+        if *method != Method::GET && *method != Method::HEAD {
+            return None;
+        }
+        match path {
+            LIVE_PATH => Some(OwnPath::Live),
+            READY_PATH => Some(OwnPath::Ready),
+            METRICS_PATH => Some(OwnPath::Metrics),
+            _ => None,
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response<s3s::Body> {
+    let mut response = Response::new(s3s::Body::from(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The one span of a request. Names are logged as they were sent, percent-encoded, so they cannot break a line.
+fn span(
+    id: &str,
+    method: &Method,
+    target: Target<'_>,
+    class: OperationClass,
+    headers: &HeaderMap,
+    uri: &Uri,
+    peer: SocketAddr,
+) -> Span {
+    let access_key = claimed_access_key(headers, uri.query().unwrap_or_default());
+    let (bucket, key) = (target.bucket(), target.key());
+    if class == OperationClass::Health {
+        return tracing::debug_span!(target: REQUEST_TARGET, "request", request_id = id, %method, path = uri.path());
+    }
+    tracing::info_span!(
+        target: REQUEST_TARGET, "request",
+        request_id = id, %method, bucket, key, class = class.name(), access_key, %peer,
+    )
+}
+
+/// The access key that the request says it is signed with; the S3 service checks it.
+fn claimed_access_key<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a str> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let in_header = header.and_then(|value| value.split_once("Credential=")).map(|(_, scope)| scope);
+    let in_query = || query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential="));
+    let scope = in_header.or_else(in_query)?;
+    let end = scope.find(['/', '%', ',', '&']).unwrap_or(scope.len());
+    scope.get(..end.min(ACCESS_KEY_LOGGED_MAX))
+}
+
+/// Bytes of a claimed access key that are logged.
+const ACCESS_KEY_LOGGED_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_claimed_access_key_is_found_in_header_and_query() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(claimed_access_key(&headers, "X-Amz-Credential=KEY%2F20261120%2Fx&y=1"), Some("KEY"));
+        let value = "AWS4-HMAC-SHA256 Credential=ROOT/20261120/us-east-1/s3/aws4_request, SignedHeaders=host";
+        headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+        assert_eq!(claimed_access_key(&headers, ""), Some("ROOT"));
+        assert_eq!(claimed_access_key(&HeaderMap::new(), "list-type=2"), None);
+    }
+}

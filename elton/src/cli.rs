@@ -61,7 +61,7 @@ pub struct ServeArgs {
     /// Writes are refused when less than this is free on the disk [default: 1GiB].
     #[arg(long, value_name = "SIZE", env = "ELTON_DISK_RESERVE")]
     pub disk_reserve: Option<ByteSize>,
-    /// Memory for the catalog's pages [default: 64MiB].
+    /// Memory for the catalog's pages [default: 256MiB].
     #[arg(long, value_name = "SIZE", env = "ELTON_CATALOG_CACHE")]
     pub catalog_cache: Option<ByteSize>,
     /// How long numbers stay snapshots in buckets without a rule of their own [default: 24h].

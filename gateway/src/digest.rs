@@ -142,7 +142,10 @@ mod tests {
         let digested = digests.finish();
         assert_eq!(digested.checksums.len(), 1);
         assert_eq!(hex(&digested.md5), "900150983cd24fb0d6963f7d28e17f72");
-        assert_eq!(hex(digested.checksum(ChecksumAlgorithm::Sha1).unwrap()), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            hex(digested.checksum(ChecksumAlgorithm::Sha1).unwrap()),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
         assert_eq!(digested.checksum(ChecksumAlgorithm::Crc32), None);
     }
 }

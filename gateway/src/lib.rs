@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod credentials;
+pub mod digest;
 pub mod health;
 pub mod metrics;
 pub mod request_id;

@@ -207,7 +207,7 @@ def whole_or_nothing(raw: Raw, bucket, key, headers=None) -> bytes | None:
     """The body of a read that ended well, else nothing."""
     try:
         reply = raw.get(bucket, key, headers=headers)
-    except Exception as error:  # noqa: BLE001: a connection that breaks off has many names.
+    except Exception as error:  # A connection that breaks off has many names.
         assert isinstance(error, (OSError, http.client.HTTPException)), error
         raw.close()
         return None

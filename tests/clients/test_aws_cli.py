@@ -38,7 +38,7 @@ def test_source_tree_both_ways(http_server, tmp_path):
     name = bucket_name("aws-tree")
     aws(http_server, "s3", "mb", f"s3://{name}")
     there, back = tmp_path / "there", tmp_path / "back"
-    source_tree(there, parameter("AWS_FILES", 10_000))
+    source_tree(there, parameter("AWS_FILES", 20_000))
     expected = digests(there)
     sync = lambda source, target, *options: aws(http_server, "s3", "sync", source, target, *options).stdout
     sync(there, f"s3://{name}", "--only-show-errors")

@@ -21,12 +21,19 @@ def folder(server, tmp_path):
     keys.chmod(0o600)
     path = tmp_path / "mount"
     path.mkdir()
-    options = f"passwd_file={keys},url={server.endpoint},use_path_request_style,max_stat_cache_size=0,logfile={tmp_path}/s3fs.log,use_cache=,ensure_diskfree=100"
+    options = [
+        f"passwd_file={keys}",
+        f"url={server.endpoint}",
+        f"logfile={tmp_path}/s3fs.log",
+        f"tmpdir={tmp_path}",
+        "use_path_request_style",
+        "max_stat_cache_size=0",
+    ]
     env = server.client_env()
     if server.tls:
         env["CURL_CA_BUNDLE"] = str(server.certificate)
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", "s3fs", name, str(path), "-f", "-o", options],
+        ["setpriv", "--pdeathsig", "KILL", "--", "s3fs", name, str(path), "-f", "-o", ",".join(options)],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

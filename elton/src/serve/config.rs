@@ -77,7 +77,7 @@ pub struct ServeConfig {
     /// Bytes of the disk that writes leave free.
     pub disk_reserve: u64,
     /// Bytes of memory for the catalog's pages.
-    pub catalog_cache: u64,
+    pub catalog_cache: usize,
     /// How long numbers stay snapshots by default.
     pub keep: Duration,
     /// How often the collector runs.
@@ -175,7 +175,10 @@ impl ServeConfig {
             region: arguments.region.clone().or(file.region),
             durability: first(&arguments.durability, file.durability, || DurabilityKind::Strict),
             disk_reserve: first(&arguments.disk_reserve, file.disk_reserve, || ByteSize(1 << 30)).0,
-            catalog_cache: first(&arguments.catalog_cache, file.catalog_cache, || ByteSize(64 << 20)).0,
+            catalog_cache: usize::try_from(
+                first(&arguments.catalog_cache, file.catalog_cache, || ByteSize(256 << 20)).0,
+            )
+            .unwrap_or(usize::MAX),
             keep: first(&arguments.keep, file.keep, || span(24 * 60 * 60)).0,
             collect_interval: first(&arguments.collect_interval, file.collect_interval, || span(10 * 60)).0,
             shutdown_grace: first(&arguments.shutdown_grace, file.shutdown_grace, || span(30)).0,
@@ -216,7 +219,7 @@ impl ServeConfig {
 
 const NAME_BYTES_MAX: usize = 63;
 const COLLECT_INTERVAL_MIN: Duration = Duration::from_secs(1);
-const CATALOG_CACHE_MIN: u64 = 1 << 20;
+const CATALOG_CACHE_MIN: usize = 1 << 20;
 const TOKEN_BYTES_MIN: usize = 16;
 
 fn first<T: Clone>(flag_or_environment: &Option<T>, file: Option<T>, default: impl FnOnce() -> T) -> T {

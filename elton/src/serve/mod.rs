@@ -178,10 +178,24 @@ async fn wind_down(
 }
 
 async fn open(config: &ServeConfig) -> Result<Arc<Master>, ServeError> {
-    let opened = Master::open(master_config(config)).await;
-    opened.map_err(|error| ServeError::Open {
-        message: format!("the data directory {} cannot be used: {}", config.data.path().display(), describe(&error)),
-    })
+    Master::open(master_config(config)).await.map_err(|error| ServeError::Open { message: cannot_open(config, &error) })
+}
+
+fn cannot_open(config: &ServeConfig, error: &federation::Error) -> String {
+    let data = config.data.path().display();
+    match error {
+        // These name the directory and the next step themselves.
+        federation::Error::DataInUse { .. } | federation::Error::DataUnusable { .. } => describe(error),
+        federation::Error::NoSpace => format!(
+            "the disk of {data} is full: free some of it, or lower --disk-reserve for this start and collect with \
+             `elton gc`"
+        ),
+        error => format!(
+            "the data directory {data} cannot be opened ({}): if the disk is well and this \
+             stays, put a copy of the whole directory back in its place",
+            describe(error)
+        ),
+    }
 }
 
 fn master_config(config: &ServeConfig) -> MasterConfig {

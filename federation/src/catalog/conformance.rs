@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{Catalog, Durability, KeyRange, Rows, Table, WriteSet};
+use super::{Catalog, Durability, KeyRange, Table, WriteSet};
 
 /// Runs the suite on an empty catalog and leaves it with rows in it.
 ///

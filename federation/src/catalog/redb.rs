@@ -19,6 +19,9 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
     TableDefinition::new(table.name())
 }
 
+/// A smaller file is not worth compacting, in bytes: an empty catalog is mostly free pages.
+const COMPACT_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
 /// A file of the [`Disk`] seam as redb wants it.
 #[derive(Debug)]
 struct FileBackend(Arc<dyn DiskFile>);
@@ -264,7 +267,7 @@ impl Catalog for RedbCatalog {
         let mut state = self.state.write().expect("no holder of this lock panics");
         let State::Open { database, .. } = &mut *state else { return Err(CatalogError::Closed) };
         let size = size_of(&*self.disk, &self.path, database)?;
-        if size.free * 2 <= size.bytes {
+        if size.bytes < COMPACT_BYTES_MIN || size.free * 2 <= size.bytes {
             return Ok(false);
         }
         database.compact().map_err(|error| CatalogError::engine("compacting", error))

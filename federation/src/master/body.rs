@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::home::Home;
 use super::readers::ReadGuard;
-use crate::blobs::{BackendError, Blobs, StoredBlob, StoredOutboard};
+use crate::blobs::{Blobs, StoredBlob, StoredOutboard};
 use crate::catalog::rows::{BlobRow, MarkedRow, Record, RefCount, SlotOwner};
 use crate::catalog::{Catalog, KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
@@ -284,20 +284,4 @@ fn read_piece(blobs: Blobs, catalog: Arc<dyn Catalog>, source: Source, range: Ra
 
 fn to_usize(length: u64) -> usize {
     usize::try_from(length).expect("bodies in memory are small")
-}
-
-impl From<Error> for BackendFailure {
-    fn from(error: Error) -> Self {
-        BackendFailure(error)
-    }
-}
-
-/// An error of the core where a stream's error type is wanted.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct BackendFailure(pub Error);
-
-/// Whether an error says that a body's bytes are not what they were.
-pub(super) fn is_damage(error: &BackendError) -> bool {
-    matches!(error, BackendError::Missing { .. } | BackendError::Damaged { .. })
 }

@@ -9,7 +9,7 @@ use crate::blobs::{Found, StoredBlob};
 use crate::catalog::rows::{
     BlobRow, BucketRow, Change, ChangeRow, CurrentRow, HistoryRow, PartRow, Record, RefCount, SlotOwner, StagedRow,
 };
-use crate::catalog::{KeyRange, Rows, Table, View, keys};
+use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
 use crate::types::{BlobHash, BucketId, FileId, Number, Piece};
 

@@ -7,7 +7,7 @@ use std::iter::Peekable;
 use std::ops::Bound;
 
 use super::home;
-use super::key::{self, Place};
+use super::key;
 use crate::catalog::rows::{
     AttributesRow, BucketRow, Change, ChangeRow, CurrentRow, HistoryRow, LayerRow, LayerSource, Record, StagedRow,
 };
@@ -40,16 +40,14 @@ pub(super) fn open_layers(rows: &(impl Rows + ?Sized), id: BucketId, row: &Bucke
 /// A live version as a state shows it.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
-    /// Since when it is the newest.
-    pub(super) since: Number,
     pub(super) summary: Summary,
     /// Its record, where that is not in the log yet because it comes from a layer.
     pub(super) layered: Option<Box<ObjectRecord>>,
 }
 
 impl Live {
-    fn logged(since: Number, summary: Summary) -> Self {
-        Live { since, summary, layered: None }
+    fn logged(summary: Summary) -> Self {
+        Live { summary, layered: None }
     }
 }
 
@@ -123,12 +121,12 @@ impl<'a> Lens<'a> {
     /// What a key is, layers aside.
     fn look_below(&self, path: &ObjectPath) -> Result<Seen, CatalogError> {
         if let Some(row) = key::current(self.rows, self.id, path)?.filter(|row| row.since <= self.at) {
-            return Ok(Seen::Live(Live::logged(row.since, row.summary)));
+            return Ok(Seen::Live(Live::logged(row.summary)));
         }
         for row in key::history(self.rows, self.id, path, self.at)? {
-            let (since, row) = row?;
+            let (_, row) = row?;
             if !row.marker && row.end.is_some_and(|end| self.at < end) {
-                return Ok(Seen::Live(Live::logged(since, row.summary)));
+                return Ok(Seen::Live(Live::logged(row.summary)));
             }
             if row.marker && row.shown_at(self.at) {
                 return Ok(Seen::Marker(row.summary));
@@ -157,7 +155,7 @@ impl<'a> Lens<'a> {
                     etag: record.etag,
                     checksum: record.checksum.as_ref().map(|checksum| (checksum.algorithm, checksum.kind)),
                 };
-                Ok(Some(Seen::Live(Live { since: layer.number, summary, layered: Some(record) })))
+                Ok(Some(Seen::Live(Live { summary, layered: Some(record) })))
             }
             Effect::Delete => Ok(Some(Seen::Absent)),
         }
@@ -475,7 +473,7 @@ impl<'a> Scan<'a> {
         let mut live = None;
         if in_current && let Some(row) = self.current.next() {
             let row = CurrentRow::decode(&row?.1)?;
-            live = Some(row).filter(|row| row.since <= self.lens.at).map(|row| Live::logged(row.since, row.summary));
+            live = Some(row).filter(|row| row.since <= self.lens.at).map(|row| Live::logged(row.summary));
         }
         if in_history {
             self.take_history(path, &mut live)?;
@@ -509,7 +507,7 @@ impl<'a> Scan<'a> {
             let since = key::since_of(&key)?;
             let holds = since <= self.lens.at && row.end.is_some_and(|end| self.lens.at < end);
             if live.is_none() && !row.marker && holds {
-                *live = Some(Live::logged(since, row.summary));
+                *live = Some(Live::logged(row.summary));
             }
         }
         Ok(())
@@ -567,9 +565,4 @@ pub(super) fn number_at(rows: &(impl Rows + ?Sized), id: BucketId, row: &BucketR
 
 fn issued(rows: &(impl Rows + ?Sized), id: BucketId, number: Number) -> Result<Option<Timestamp>> {
     Ok(ChangeRow::load(rows, &keys::change(id, number, 0))?.map(|row| row.time.sequence))
-}
-
-/// What a summary's place is in a state, for listings of versions.
-pub(super) fn place_summary(place: &Place) -> Summary {
-    *place.summary()
 }

@@ -5,7 +5,7 @@ use super::lens::{Lens, Scan};
 use super::request::{After, AfterVersion, ListItem, ListPage, ListQuery, VersionItem, VersionsQuery};
 use super::{Master, layer};
 use crate::catalog::rows::{CurrentRow, HistoryRow, Record};
-use crate::catalog::{CatalogError, KeyRange, Rows, Table, keys};
+use crate::catalog::{CatalogError, KeyRange, Table, keys};
 use crate::error::{Result, VersionName};
 use crate::types::{BucketAt, Number, ObjectPath, Summary};
 

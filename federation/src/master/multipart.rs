@@ -11,7 +11,7 @@ use super::request::{
 };
 use super::write::{author, blob_parts, finish, newest, written};
 use super::{Limits, Master};
-use crate::blobs::{SlotGuard, StagedBody, Stored, Urgency};
+use crate::blobs::{SlotGuard, Stored, Urgency};
 use crate::catalog::rows::{PartRow, Record, UploadRow};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};

@@ -11,7 +11,7 @@ use super::{Limits, Master};
 use crate::blobs::{Backend, BlobLimits, Blobs, Found, LocalBackend, LocalOptions};
 use crate::blocking::{Blocking, Threads};
 use crate::catalog::rows::{BlobRow, BucketRow, Record};
-use crate::catalog::{Catalog, Durability, KeyRange, RedbCatalog, Rows, Table, View, Writer, keys, tables};
+use crate::catalog::{Catalog, Durability, KeyRange, RedbCatalog, Table, View, Writer, keys, tables};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Disk, LocalDisk, LockHeld};
 use crate::error::{Error, Result};

@@ -117,7 +117,7 @@ pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Resul
             if place.is_marker() {
                 return Err(Error::DeleteMarker { path: path.clone(), version: name, named: true });
             }
-            Live { since: place.since(), summary: *place.summary(), layered: None }
+            Live { summary: *place.summary(), layered: None }
         }
     };
     let record = lens.record(&live)?;

@@ -91,6 +91,8 @@ fn core_status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
         Error::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
         Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
+        Error::DataInUse { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "data_in_use"),
+        Error::DataUnusable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "data_unusable"),
         Error::Conflict => (StatusCode::CONFLICT, "conflict"),
     }
 }

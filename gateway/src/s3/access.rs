@@ -79,7 +79,8 @@ impl Access {
 
     /// Who is calling, and in what way.
     pub fn identify(&self, asked: &Asked<'_>) -> S3Result<Caller> {
-        let credentials = asked.credentials.ok_or_else(|| denied("anonymous requests are refused: sign the request"))?;
+        let credentials =
+            asked.credentials.ok_or_else(|| denied("anonymous requests are refused: sign the request"))?;
         let at = snapshot_header(asked)?;
         if asked.headers.contains_key("x-amz-security-token") || query::has(asked.uri, "X-Amz-Security-Token") {
             return Err(S3Error::with_message(S3ErrorCode::InvalidToken, "there are no session tokens here"));
@@ -90,7 +91,8 @@ impl Access {
     fn check_owner(&self, asked: &Asked<'_>) -> S3Result<()> {
         let headers = query::presigned(asked.uri);
         let presigned = headers.filter(|(name, _)| is_owner_header(name.as_str())).map(|(_, value)| value);
-        let sent = asked.headers.iter().filter(|(name, _)| is_owner_header(name.as_str())).map(|(_, value)| value.clone());
+        let sent =
+            asked.headers.iter().filter(|(name, _)| is_owner_header(name.as_str())).map(|(_, value)| value.clone());
         match sent.chain(presigned).all(|value| value.as_bytes() == self.owner_id.as_bytes()) {
             true => Ok(()),
             false => Err(denied("the bucket's owner is another than the one expected")),
@@ -220,7 +222,10 @@ mod tests {
         access.authorize(&asked).map_err(|error| error.code().as_str().to_owned())
     }
 
-    const SIGNED: (&str, &str) = ("authorization", "AWS4-HMAC-SHA256 Credential=k/d/r/s3/aws4_request, SignedHeaders=host;x-elton-at, Signature=0");
+    const SIGNED: (&str, &str) = (
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=k/d/r/s3/aws4_request, SignedHeaders=host;x-elton-at, Signature=0",
+    );
 
     #[test]
     fn snapshots_are_read_only() {
@@ -249,9 +254,10 @@ mod tests {
 
     #[test]
     fn consistency_is_one_of_three() {
-        let with = |value: &str| authorize("GET", "/photos/key?X-Amz-Signature=0", &[]).and_then(|_| {
-            authorize("GET", &format!("/photos/key?x-elton-consistency={value}"), &[])
-        });
+        let with = |value: &str| {
+            authorize("GET", "/photos/key?X-Amz-Signature=0", &[])
+                .and_then(|_| authorize("GET", &format!("/photos/key?x-elton-consistency={value}"), &[]))
+        };
         for good in ["strong", "available", "bounded%3D5"] {
             assert!(with(good).is_ok(), "{good}");
         }

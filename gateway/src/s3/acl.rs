@@ -68,10 +68,7 @@ fn grants(edge: &Edge) -> Vec<Grant> {
         type_: Type::from_static(Type::CANONICAL_USER),
         uri: None,
     };
-    vec![Grant {
-        grantee: Some(grantee),
-        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
-    }]
+    vec![Grant { grantee: Some(grantee), permission: Some(Permission::from_static(Permission::FULL_CONTROL)) }]
 }
 
 /// Honours what is the case: `x-amz-acl: private`, or the owner's full control spelt out.

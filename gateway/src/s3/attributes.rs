@@ -2,7 +2,7 @@
 
 use federation::master::{PartInfo, Version};
 use s3s::dto::{
-    Checksum, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ETag, ObjectAttributes,
+    Checksum, ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes,
     ObjectPart, StorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result};
@@ -129,6 +129,9 @@ mod tests {
         let first = page(&parts, 0, 2);
         assert_eq!((first.is_truncated, first.next_part_number_marker), (Some(true), Some(2)));
         let last = page(&parts, 4, 2);
-        assert_eq!((last.is_truncated, last.next_part_number_marker, last.total_parts_count), (Some(false), Some(5), Some(5)));
+        assert_eq!(
+            (last.is_truncated, last.next_part_number_marker, last.total_parts_count),
+            (Some(false), Some(5), Some(5))
+        );
     }
 }

@@ -17,7 +17,10 @@ use super::{Edge, numbered, target, time};
 const BUCKETS_MAX: i32 = 10_000;
 
 /// ListBuckets. Snapshots are not among them.
-pub async fn list_buckets(edge: &Edge, request: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+pub async fn list_buckets(
+    edge: &Edge,
+    request: S3Request<ListBucketsInput>,
+) -> S3Result<S3Response<ListBucketsOutput>> {
     let input = request.input;
     let max = match input.max_buckets {
         None => BUCKETS_MAX,

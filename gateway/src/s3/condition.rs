@@ -185,7 +185,8 @@ mod tests {
     fn judge(pairs: &[(&'static str, &str)], modified_since: Option<u64>, unmodified_since: Option<u64>) -> Verdict {
         let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         let at = |seconds: Option<u64>| seconds.map(|seconds| time::to_s3(Timestamp(seconds * 1000)));
-        let conditions = Conditions::read(&headers, at(modified_since).as_ref(), at(unmodified_since).as_ref()).unwrap();
+        let conditions =
+            Conditions::read(&headers, at(modified_since).as_ref(), at(unmodified_since).as_ref()).unwrap();
         conditions.judge(&ETAG, Timestamp(100_500))
     }
 

@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn directives_are_two() {
-        let read = |value: &str| replaces(&HeaderMap::from_iter([("x-d".parse().unwrap(), value.parse().unwrap())]), "x-d");
+        let read =
+            |value: &str| replaces(&HeaderMap::from_iter([("x-d".parse().unwrap(), value.parse().unwrap())]), "x-d");
         assert!(!read("COPY").unwrap());
         assert!(read("REPLACE").unwrap());
         assert!(read("MERGE").is_err());

@@ -27,7 +27,8 @@ pub async fn get_object(edge: &Edge, request: S3Request<GetObjectInput>) -> S3Re
     let path = keys::parse(&request.input.key)?;
     let input = &request.input;
     let which = which(&edge.master, &at, input.version_id.as_deref()).await?;
-    let conditions = Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
+    let conditions =
+        Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
     let wanted = Wanted::of(input.range, input.part_number)?;
     let opened = edge.master.get(&at, &path, which).await.map_err(from_core)?;
 
@@ -45,7 +46,8 @@ pub async fn head_object(edge: &Edge, request: S3Request<HeadObjectInput>) -> S3
     let path = keys::parse(&request.input.key)?;
     let input = &request.input;
     let which = which(&edge.master, &at, input.version_id.as_deref()).await?;
-    let conditions = Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
+    let conditions =
+        Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
     let wanted = Wanted::of(input.range, input.part_number)?;
     let version = edge.master.head(&at, &path, which).await.map_err(from_core)?;
 

@@ -101,8 +101,14 @@ mod tests {
 
     #[test]
     fn every_path_leads_back() {
-        let paths: [&[u8]; 6] =
-            [b"\xff", b"a\x80b/\xc3", b"\xed\xa0\x80", "\u{F7FF}".as_bytes(), "\u{F780}\u{F7FF}x".as_bytes(), b"\xf0\x9f\x98"];
+        let paths: [&[u8]; 6] = [
+            b"\xff",
+            b"a\x80b/\xc3",
+            b"\xed\xa0\x80",
+            "\u{F7FF}".as_bytes(),
+            "\u{F780}\u{F7FF}x".as_bytes(),
+            b"\xf0\x9f\x98",
+        ];
         for path in paths {
             let key = text(path);
             assert_eq!(&*bytes(&key), path, "{key:?}");

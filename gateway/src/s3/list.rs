@@ -51,7 +51,10 @@ pub async fn list_objects_v2(
 }
 
 /// ListObjects: each page is of the newest state.
-pub async fn list_objects(edge: &Edge, request: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+pub async fn list_objects(
+    edge: &Edge,
+    request: S3Request<ListObjectsInput>,
+) -> S3Result<S3Response<ListObjectsOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let input = request.input;
     let shape = Shape::of(input.prefix.as_deref(), input.delimiter.as_deref(), input.encoding_type.as_ref())?;

@@ -69,8 +69,7 @@ pub async fn complete_multipart_upload(
         size: input.mpu_object_size.map(object_size).transpose()?,
         precondition: describe::precondition(&headers)?,
     };
-    let written =
-        edge.master.complete_upload(&caller.actor, &bucket, &path, id, complete).await.map_err(from_core)?;
+    let written = edge.master.complete_upload(&caller.actor, &bucket, &path, id, complete).await.map_err(from_core)?;
 
     let mut output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -122,9 +121,12 @@ fn declared_checksum(headers: &HeaderMap) -> S3Result<Option<(ChecksumAlgorithm,
             )),
         };
     };
-    let algorithm = checksum::parse_name(name)
-        .ok_or_else(|| invalid_request("Checksum algorithm provided is unsupported. Please try again with any of the \
-                                        valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"))?;
+    let algorithm = checksum::parse_name(name).ok_or_else(|| {
+        invalid_request(
+            "Checksum algorithm provided is unsupported. Please try again with any of the \
+                                        valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]",
+        )
+    })?;
     let kind = match (algorithm, kind) {
         (ChecksumAlgorithm::Crc64Nvme, None | Some(ChecksumKind::FullObject)) => ChecksumKind::FullObject,
         (ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256, None | Some(ChecksumKind::Composite)) => {
@@ -221,7 +223,9 @@ mod tests {
         assert_eq!(declared("CRC32", "FULL_OBJECT"), Some((Crc32, FullObject)));
         assert_eq!(declared("CRC64NVME", ""), Some((Crc64Nvme, FullObject)));
         assert_eq!(declared("SHA256", "COMPOSITE"), Some((Sha256, Composite)));
-        for (algorithm, kind) in [("CRC64NVME", "COMPOSITE"), ("SHA1", "FULL_OBJECT"), ("CRC32", "OTHER"), ("", "COMPOSITE")] {
+        for (algorithm, kind) in
+            [("CRC64NVME", "COMPOSITE"), ("SHA1", "FULL_OBJECT"), ("CRC32", "OTHER"), ("", "COMPOSITE")]
+        {
             assert_eq!(declared(algorithm, kind), None, "{algorithm} {kind}");
         }
     }

@@ -3,9 +3,7 @@
 use federation::master::{PartBody, PartRequest, UploadInfo, UploadedPart, Version};
 use federation::types::{Body, BucketName, ChecksumAlgorithm, ChecksumKind, ETag, ObjectPath, UploadId};
 use futures_util::StreamExt as _;
-use s3s::dto::{
-    self, CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
-};
+use s3s::dto::{self, CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput};
 use s3s::{S3Request, S3Response, S3Result, StdError};
 
 use super::access::Caller;
@@ -128,9 +126,10 @@ fn is_one_piece(version: &Version, algorithm: ChecksumAlgorithm) -> bool {
     let record = &version.record;
     matches!(record.body, Body::Whole(_))
         && record.etag.parts.is_none()
-        && record.checksum.as_ref().is_some_and(|checksum| {
-            checksum.algorithm == algorithm && checksum.kind == ChecksumKind::FullObject
-        })
+        && record
+            .checksum
+            .as_ref()
+            .is_some_and(|checksum| checksum.algorithm == algorithm && checksum.kind == ChecksumKind::FullObject)
 }
 
 fn reference(version: Version) -> PartRequest {

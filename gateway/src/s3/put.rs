@@ -35,7 +35,8 @@ pub async fn put_object(edge: &Edge, request: S3Request<PutObjectInput>) -> S3Re
     let algorithm = stated.algorithm().unwrap_or(DEFAULT_ALGORITHM);
     let body = Incoming { body: input.body, length, stated, trailers: trailing_headers };
     let (staged, digested) = body.receive(edge, algorithm).await?;
-    let put = PutRequest { body: staged, md5: digested.md5, checksum: kept(&digested, algorithm), description, precondition };
+    let put =
+        PutRequest { body: staged, md5: digested.md5, checksum: kept(&digested, algorithm), description, precondition };
     let written = edge.master.put(&caller.actor, &bucket, &path, put).await.map_err(from_core)?;
 
     let mut output = PutObjectOutput {

@@ -69,7 +69,8 @@ pub fn no_such_part() -> S3Error {
 /// Reads `x-amz-copy-source-range`, which has to name both ends and lie within the source.
 pub fn copy_source(text: &str, size: u64) -> S3Result<Range<u64>> {
     let parsed = text.strip_prefix("bytes=").and_then(|ends| ends.split_once('-')).and_then(|(first, last)| {
-        let digits = |text: &str| (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
+        let digits =
+            |text: &str| (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
         Some((digits(first)??, digits(last)??))
     });
     let (first, last): (u64, u64) = parsed.ok_or_else(|| {

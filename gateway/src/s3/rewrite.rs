@@ -52,7 +52,12 @@ impl Rewrite {
     }
 
     /// Serves a request that was authorised.
-    pub async fn serve(self, mut request: S3Request<Body>, inner: &S3Service, limit: usize) -> S3Result<S3Response<Body>> {
+    pub async fn serve(
+        self,
+        mut request: S3Request<Body>,
+        inner: &S3Service,
+        limit: usize,
+    ) -> S3Result<S3Response<Body>> {
         match self {
             Rewrite::Read => drop_odd_headers(&mut request.headers),
             Rewrite::Document => read_document(&mut request, limit).await?,
@@ -72,7 +77,9 @@ fn is_odd_read(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     let heads_part = *method == Method::HEAD && (headers.contains_key(RANGE) || query::has(uri, "partNumber"));
     heads_part
         || headers.get(RANGE).is_some_and(|range| !is_range(range))
-        || [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE].iter().any(|name| headers.get(name).is_some_and(|date| !is_date(date)))
+        || [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE]
+            .iter()
+            .any(|name| headers.get(name).is_some_and(|date| !is_date(date)))
 }
 
 fn is_range(value: &HeaderValue) -> bool {
@@ -209,7 +216,10 @@ mod tests {
     fn a_long_snapshot_is_named_in_the_extensions() {
         let long = format!("{}--at-20261120t100000z", "b".repeat(60));
         assert_eq!(needed("PUT", "/b/k", Some(("x-amz-copy-source", "short--at-3/k"))), None);
-        assert_eq!(needed("PUT", "/b/k", Some(("x-amz-copy-source", &format!("/{long}/a%2Fb")))), Some(Rewrite::Source));
+        assert_eq!(
+            needed("PUT", "/b/k", Some(("x-amz-copy-source", &format!("/{long}/a%2Fb")))),
+            Some(Rewrite::Source)
+        );
         let value = format!("{long}/a%20b?versionId=3").parse().unwrap();
         let found = long_source(&HeaderMap::from_iter([(COPY_SOURCE, value)]));
         assert_eq!(found, Some((long, "a b".to_owned(), "?versionId=3".to_owned())));

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_s3s_serves_is_left_to_it() {
-        for (method, uri) in [("GET", "/b"), ("GET", "/b/k?versions"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/")] {
+        for (method, uri) in [("GET", "/b"), ("GET", "/b/k?versions"), ("PUT", "/b/k"), ("HEAD", "/b/k"), ("GET", "/")]
+        {
             assert_eq!(route(method, uri), None, "{uri}");
         }
         assert_eq!(route("GET", "/b?versions&prefix=x"), Some(Route::Versions("b".to_owned())));

@@ -92,7 +92,9 @@ fn read_checksum(headers: &HeaderMap) -> S3Result<Option<(ChecksumAlgorithm, Val
             found.push((algorithm, Value::Header(value)));
         }
     }
-    for name in headers.get_all("x-amz-trailer").iter().filter_map(|names| names.to_str().ok()).flat_map(|v| v.split(',')) {
+    for name in
+        headers.get_all("x-amz-trailer").iter().filter_map(|names| names.to_str().ok()).flat_map(|v| v.split(','))
+    {
         if let Some(algorithm) = checksum::parse_header(name.trim()) {
             found.push((algorithm, Value::Trailer));
         }
@@ -120,7 +122,8 @@ fn check_announced(headers: &HeaderMap, found: Option<ChecksumAlgorithm>) -> S3R
 }
 
 fn read_trailer(algorithm: ChecksumAlgorithm, trailers: Option<&TrailingHeaders>) -> S3Result<Vec<u8>> {
-    let value = trailers.and_then(|trailers| trailers.read(|map| map.get(checksum::header(algorithm)).cloned())).flatten();
+    let value =
+        trailers.and_then(|trailers| trailers.read(|map| map.get(checksum::header(algorithm)).cloned())).flatten();
     let Some(value) = value else {
         return Err(custom(
             "MalformedTrailerError",

@@ -184,7 +184,8 @@ fn check_sub_resource(shape: Shape, method: &Method, uri: &Uri) -> S3Result<()> 
 /// Parameters that S3 refuses where they have no meaning, lest a request does something else than was meant.
 fn check_parameters(shape: Shape, method: &Method, uri: &Uri) -> S3Result<()> {
     let writes = *method == Method::PUT || *method == Method::POST;
-    if shape == Shape::Object && *method == Method::PUT && query::has(uri, "partNumber") != query::has(uri, "uploadId") {
+    if shape == Shape::Object && *method == Method::PUT && query::has(uri, "partNumber") != query::has(uri, "uploadId")
+    {
         return Err(invalid_argument("partNumber and uploadId belong together"));
     }
     let versioned = query::has(uri, "tagging") || query::has(uri, "acl");

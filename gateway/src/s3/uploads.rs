@@ -70,11 +70,8 @@ pub async fn list_parts(edge: &Edge, request: S3Request<ListPartsInput>) -> S3Re
     let max_parts = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
     let after = u16::try_from(marker).map_err(|_| invalid_argument("part-number-marker is out of range"))?;
-    let (info, page) = edge
-        .master
-        .list_parts(&bucket, &path, id, after, items_max(max_parts).max(1))
-        .await
-        .map_err(from_core)?;
+    let (info, page) =
+        edge.master.list_parts(&bucket, &path, id, after, items_max(max_parts).max(1)).await.map_err(from_core)?;
 
     // A page of nothing still says whose upload it is.
     let empty = max_parts == 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation::master::Master;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, EXPECT, SERVER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -126,6 +126,7 @@ impl Front {
         let span = span(&id_text, request.method(), target, class, request.headers(), &uri, peer);
         let mut record = RequestRecord::begin(self.metrics.clone(), span.clone(), class, activity.begin());
         let facts = Facts { resource: uri.path(), request_id: &id_text, host_id: self.ids.host() };
+        let head = *request.method() == Method::HEAD;
         let mut response = match own {
             Some(own) => self.answer_own(own, request.headers(), peer).await,
             None => match self.places.clone().try_acquire_owned() {
@@ -141,6 +142,9 @@ impl Front {
                 }
             },
         };
+        if head {
+            response = without_body(response);
+        }
         self.sign(&mut response, &id_text);
         record.answered(response.status());
         Ok(response.map(|body| ReplyBody::new(body, record)))
@@ -171,14 +175,12 @@ impl Front {
     }
 
     async fn answer_s3(&self, request: Request<s3s::Body>, facts: Facts<'_>) -> Response<s3s::Body> {
-        let head = request.method() == Method::HEAD;
         match self.s3.call(request).await {
             Ok(response) => error_page::complete(response, facts),
             Err(error) => {
                 tracing::error!(error = %error, "the S3 service failed");
                 let message = "We encountered an internal error; the server's log says which.";
-                let page = error_page::page(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, facts);
-                if head { page.map(|_| s3s::Body::empty()) } else { page }
+                error_page::page(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, facts)
             }
         }
     }
@@ -267,6 +269,16 @@ impl OwnPath {
             _ => None,
         }
     }
+}
+
+/// The reply to a HEAD: what GET would be told, without the bytes. hyper leaves them out by itself over HTTP/1 only.
+fn without_body(response: Response<s3s::Body>) -> Response<s3s::Body> {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    let mut response = response.map(|_| s3s::Body::empty());
+    if let Some(length) = length {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    response
 }
 
 fn plain(status: StatusCode, text: impl Into<String>) -> Response<s3s::Body> {

@@ -90,10 +90,13 @@ impl Drop for RequestRecord {
         self.metrics.in_flight.dec();
         self.metrics.request_ended(self.class, self.status, elapsed, bytes_in, self.bytes_out);
         let _entered = self.span.enter();
-        let ms = elapsed.as_secs_f64() * 1000.0;
+        let ms = (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0;
         let (status, bytes_out, failure) = (self.status, self.bytes_out, self.failure.as_deref());
         if status >= 500 || failure.is_some() {
             tracing::warn!(target: REQUEST_TARGET, status, bytes_in, bytes_out, ms, failure, "request");
+        } else if self.class == OperationClass::Health {
+            // Probes come every few seconds and say nothing new.
+            tracing::debug!(target: REQUEST_TARGET, status, bytes_in, bytes_out, ms, "request");
         } else {
             tracing::info!(target: REQUEST_TARGET, status, bytes_in, bytes_out, ms, "request");
         }

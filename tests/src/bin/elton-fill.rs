@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let [data, bucket, count] = arguments.as_slice() else { return Err("usage: elton-fill DIR BUCKET COUNT".into()) };
     let master = Master::open(MasterConfig::new(Path::new(data))).await?;
     fill(&master, &bucket.parse()?, count.parse()?).await?;
-    master.close().await?;
+    master.close().await;
     Ok(())
 }
 

@@ -13,8 +13,6 @@ use crate::catalog::{KeyRange, Rows, Table, keys, tables};
 use crate::error::Result;
 use crate::types::{BucketId, Number, Timestamp};
 
-/// How long numbers stay snapshots where a bucket says nothing else.
-pub const KEEP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far the wall clock may move against the time since boot between two passes.
 const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(60);
 

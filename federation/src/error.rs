@@ -1,7 +1,7 @@
 //! What can go wrong in the core. Edges decide what it is called on their wire.
 
 use crate::blobs::BackendError;
-use crate::types::{BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, UploadId};
+use crate::types::{BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, Timestamp, UploadId};
 
 /// A result of the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,6 +76,8 @@ pub enum Error {
         path: ObjectPath,
         /// The marker's own version.
         version: VersionName,
+        /// When it was made.
+        modified: Timestamp,
         /// Whether the marker was asked for by its version.
         named: bool,
     },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use federation::master::{BucketInfo, DiskUsage};
+use federation::master::{BucketInfo, Counts};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -40,12 +40,8 @@ pub const BUCKET_OBJECTS: &str = "elton_bucket_objects";
 pub const BUCKET_BYTES: &str = "elton_bucket_bytes";
 /// The newest number by bucket.
 pub const BUCKET_NUMBER: &str = "elton_bucket_number";
-/// Bytes that bodies take on the disk.
-pub const BODY_BYTES: &str = "elton_body_bytes";
 /// Bytes of the catalog's file.
 pub const CATALOG_BYTES: &str = "elton_catalog_bytes";
-/// Of these, bytes in free pages.
-pub const CATALOG_FREE_BYTES: &str = "elton_catalog_free_bytes";
 /// Bytes that are free on the data directory's file system.
 pub const DISK_FREE_BYTES: &str = "elton_disk_free_bytes";
 /// The build: its version as a label.
@@ -96,9 +92,7 @@ struct StorageGauges {
     objects: Family<BucketLabel, Gauge>,
     bytes: Family<BucketLabel, Gauge>,
     number: Family<BucketLabel, Gauge>,
-    body_bytes: Gauge,
     catalog_bytes: Gauge,
-    catalog_free_bytes: Gauge,
     disk_free_bytes: Gauge,
 }
 
@@ -147,7 +141,7 @@ impl Metrics {
     }
 
     /// Sets the gauges that are read from the catalog.
-    pub fn set_storage(&self, buckets: &[BucketInfo], usage: &DiskUsage) {
+    pub fn set_storage(&self, buckets: &[BucketInfo], counts: &Counts) {
         let storage = &self.storage;
         storage.buckets.set(clamp(buckets.len() as u64));
         for family in [&storage.objects, &storage.bytes, &storage.number] {
@@ -159,10 +153,8 @@ impl Metrics {
             storage.bytes.get_or_create(&label).set(clamp(bucket.bytes));
             storage.number.get_or_create(&label).set(clamp(bucket.number.0));
         }
-        storage.body_bytes.set(clamp(usage.file_bytes + usage.segment_bytes));
-        storage.catalog_bytes.set(clamp(usage.catalog_bytes));
-        storage.catalog_free_bytes.set(clamp(usage.catalog_free_bytes));
-        storage.disk_free_bytes.set(clamp(usage.disk_free_bytes));
+        storage.catalog_bytes.set(clamp(counts.catalog_bytes));
+        storage.disk_free_bytes.set(clamp(counts.disk_free_bytes));
     }
 
     /// All of them as text.
@@ -181,9 +173,7 @@ impl StorageGauges {
         registry.register(BUCKET_OBJECTS, "Live objects", self.objects.clone());
         registry.register(BUCKET_BYTES, "Bytes of live objects", self.bytes.clone());
         registry.register(BUCKET_NUMBER, "The newest number", self.number.clone());
-        registry.register(BODY_BYTES, "Bytes that bodies take on the disk", self.body_bytes.clone());
         registry.register(CATALOG_BYTES, "Bytes of the catalog's file", self.catalog_bytes.clone());
-        registry.register(CATALOG_FREE_BYTES, "Bytes in its free pages", self.catalog_free_bytes.clone());
         registry.register(DISK_FREE_BYTES, "Bytes free on the file system", self.disk_free_bytes.clone());
     }
 }

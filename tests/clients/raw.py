@@ -189,12 +189,13 @@ class Raw:
         spoil=None,
         declared=None,
         send=None,
+        sent_path=None,
     ) -> Reply:
         """One request and its reply.
 
         `payload`: what x-amz-content-sha256 says (the body's hash). `unsigned`: headers sent beside the signed ones.
         `spoil(headers)`: a last change after signing. `declared`: a Content-Length other than the body's. `send`: how
-        many bytes of the body are sent (all).
+        many bytes of the body are sent (all). `sent_path`: a spelling of the path other than the signed one.
         """
         query = query or {}
         headers = {name.lower(): value for name, value in (headers or {}).items()}
@@ -212,7 +213,7 @@ class Raw:
         headers |= {name.lower(): value for name, value in (unsigned or {}).items()}
         if spoil:
             spoil(headers)
-        url = path + ("?" + "&".join(f"{quote(k)}={quote(v)}" for k, v in query.items()) if query else "")
+        url = (sent_path or path) + ("?" + "&".join(f"{quote(k)}={quote(v)}" for k, v in query.items()) if query else "")
         return self.send(method, url, headers, body, declared=declared, send=send)
 
     def send(self, method, url, headers, body=b"", declared=None, send=None) -> Reply:

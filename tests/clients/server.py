@@ -75,7 +75,8 @@ class Server:
             HOME=str(self.data.parent),
             AWS_ACCESS_KEY_ID=ACCESS_KEY,
             AWS_SECRET_ACCESS_KEY=SECRET_KEY,
-            AWS_DEFAULT_REGION="us-east-1",
+            # In regions that they know as old ones, AWS clients still presign with SigV2.
+            AWS_DEFAULT_REGION="elton",
             AWS_CONFIG_FILE="/dev/null",
             AWS_SHARED_CREDENTIALS_FILE="/dev/null",
             AWS_EC2_METADATA_DISABLED="true",

@@ -60,6 +60,10 @@ impl Catalog for MemoryCatalog {
         Ok(())
     }
 
+    fn bytes(&self) -> Result<u64, CatalogError> {
+        self.size().map(|size| size.bytes)
+    }
+
     fn size(&self) -> Result<CatalogSize, CatalogError> {
         let rows = self.tables()?;
         let bytes = rows.values().flatten().map(|(key, value)| key.len() + value.len()).sum::<usize>();

@@ -158,10 +158,14 @@ pub trait Catalog: Send + Sync + fmt::Debug + 'static {
     /// Commits all of `writes` or, on an error, none of them.
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), CatalogError>;
 
-    /// How large it is.
+    /// Bytes that it takes.
+    fn bytes(&self) -> Result<u64, CatalogError>;
+
+    /// How large it is. This may walk all of it, and commits wait meanwhile.
     fn size(&self) -> Result<CatalogSize, CatalogError>;
 
-    /// Gives free pages back to the disk if they are more than half of it. Nobody may have a view open.
+    /// Gives free pages back to the disk if they were more than half of it when it was last closed. Nobody may have a
+    /// view open.
     fn compact(&self) -> Result<bool, CatalogError>;
 
     /// Writes everything out and lets go of the files. Every later call fails.

@@ -257,6 +257,10 @@ impl Catalog for RedbCatalog {
         }
     }
 
+    fn bytes(&self) -> Result<u64, CatalogError> {
+        file_bytes(&*self.disk, &self.path)
+    }
+
     fn size(&self) -> Result<CatalogSize, CatalogError> {
         let state = self.state();
         let State::Open { database, .. } = &*state else { return Err(CatalogError::Closed) };
@@ -265,17 +269,55 @@ impl Catalog for RedbCatalog {
 
     fn compact(&self) -> Result<bool, CatalogError> {
         let mut state = self.state.write().expect("no holder of this lock panics");
-        let State::Open { database, .. } = &mut *state else { return Err(CatalogError::Closed) };
-        let size = size_of(&*self.disk, &self.path, database)?;
-        if size.bytes < COMPACT_BYTES_MIN || size.free * 2 <= size.bytes {
+        let State::Open { database, commits } = &mut *state else { return Err(CatalogError::Closed) };
+        if !take_mark(database, commits)? {
             return Ok(false);
         }
         database.compact().map_err(|error| CatalogError::engine("compacting", error))
     }
 
     fn close(&self) {
-        *self.state.write().expect("no holder of this lock panics") = State::Closed;
+        let mut state = self.state.write().expect("no holder of this lock panics");
+        if let State::Open { database, commits } = &mut *state
+            && let Err(error) = mark(&*self.disk, &self.path, database, *commits + 1)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "catalog not measured");
+        }
+        *state = State::Closed;
     }
+}
+
+/// Notes at the end whether the next start is to compact. Measuring walks the whole catalog, which a start
+/// after a crash has no time for.
+fn mark(disk: &dyn Disk, path: &Path, database: &Database, commit: u64) -> Result<(), CatalogError> {
+    if file_bytes(disk, path)? < COMPACT_BYTES_MIN {
+        return Ok(());
+    }
+    let size = size_of(disk, path, database)?;
+    if size.free * 2 <= size.bytes {
+        return Ok(());
+    }
+    let mut mark = WriteSet::default();
+    mark.set(Table::Meta, tables::META_COMPACT.to_vec(), Some(Vec::new()));
+    write_all(database, &mark, commit, Durability::Strict)
+}
+
+/// Takes the mark away, if there is one.
+fn take_mark(database: &Database, commits: &mut u64) -> Result<bool, CatalogError> {
+    let reads = database.begin_read().map_err(|error| CatalogError::engine("reading", error))?;
+    if RedbView(reads).get(Table::Meta, tables::META_COMPACT)?.is_none() {
+        return Ok(false);
+    }
+    let mut taken = WriteSet::default();
+    taken.set(Table::Meta, tables::META_COMPACT.to_vec(), None);
+    write_all(database, &taken, *commits + 1, Durability::Strict)?;
+    *commits += 1;
+    Ok(true)
+}
+
+fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, CatalogError> {
+    let bytes = disk.open(path, false).and_then(|file| file.len());
+    bytes.map_err(|error| CatalogError::engine("measuring", error))
 }
 
 fn size_of(disk: &dyn Disk, path: &Path, database: &Database) -> Result<CatalogSize, CatalogError> {
@@ -284,8 +326,7 @@ fn size_of(disk: &dyn Disk, path: &Path, database: &Database) -> Result<CatalogS
     let stats = transaction.stats().map_err(|error| failed(error.into()))?;
     transaction.abort().map_err(|error| failed(error.into()))?;
     let used = stats.allocated_pages() * stats.page_size() as u64;
-    let file = disk.open(path, false).map_err(|error| CatalogError::engine("measuring", error))?;
-    let bytes = file.len().map_err(|error| CatalogError::engine("measuring", error))?;
+    let bytes = file_bytes(disk, path)?;
     Ok(CatalogSize { bytes, free: bytes.saturating_sub(used) })
 }
 

@@ -1,7 +1,7 @@
 //! Buckets: made, changed, listed and deleted.
 
 use super::home::{Author, Home, bucket};
-use super::lens::{Lens, open_layers};
+use super::lens::{Lens, config_at, open_layers};
 use super::request::{Actor, BucketChange, BucketInfo, Versioning};
 use super::write::author;
 use super::{Limits, Master, layer};
@@ -163,12 +163,7 @@ impl Master {
         self.writer
             .read(move |view| {
                 let lens = Lens::open(view, &at)?;
-                let range = KeyRange::prefix(&keys::config_of(lens.id, tag))
-                    .starting(std::ops::Bound::Included(keys::config(lens.id, tag, lens.at)));
-                match view.range(Table::Config, range)?.next().transpose()? {
-                    Some((_, value)) => Ok(Some(ConfigRow::decode(&value)?)),
-                    None => Ok(None),
-                }
+                config_at(view, lens.id, tag, lens.at)
             })
             .await
     }

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::Master;
-use super::body::{blob_row, load_parts, pieces};
-use super::request::{CheckOptions, CheckReport, DiskUsage};
-use crate::blobs::{Found, StoredBlob};
+use super::body::{blob_row, listed_parts, load_parts, pieces};
+use super::request::{CheckOptions, CheckReport, Counts, DiskUsage};
+use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
     BlobRow, BucketRow, Change, ChangeRow, CurrentRow, HistoryRow, PartRow, Record, RefCount, SlotOwner, StagedRow,
 };
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
-use crate::types::{BlobHash, BucketId, FileId, Number, Piece};
+use crate::types::{BlobHash, Body, BucketId, FileId, Number, Piece};
 
 /// How many rows are looked at under one view of the catalog.
 const ROWS_PER_VIEW: usize = 2000;
@@ -60,7 +60,8 @@ impl Master {
                 }
             }
         }
-        let counts = self.writer.read(check_counts).await?;
+        let blobs = self.blobs.clone();
+        let counts = self.writer.read(move |view| check_counts(view, &blobs)).await?;
         self.add(&mut report, counts);
         Ok(report)
     }
@@ -73,7 +74,27 @@ impl Master {
         report.findings.extend(page.findings.into_iter().take(room));
     }
 
-    /// Where the bytes are.
+    /// What there is, by the counts that are kept: cheap at any size.
+    pub async fn counts(&self) -> Result<Counts> {
+        let (backend, catalog) = (self.blobs.backend().clone(), std::sync::Arc::clone(self.writer.catalog()));
+        self.writer
+            .read(move |view| {
+                let (catalog_bytes, disk_free_bytes) = (catalog.bytes()?, backend.free_space()?);
+                let mut counts = Counts { catalog_bytes, disk_free_bytes, ..Counts::default() };
+                for row in view.range(Table::Buckets, KeyRange::prefix(&[]))? {
+                    let row = BucketRow::decode(&row?.1)?;
+                    if !row.deleted {
+                        counts.buckets += 1;
+                        counts.objects += row.objects;
+                        counts.object_bytes += row.bytes;
+                    }
+                }
+                Ok(counts)
+            })
+            .await
+    }
+
+    /// Where the bytes are. Looks at every file and walks the catalog.
     pub async fn usage(&self) -> Result<DiskUsage> {
         let backend = self.blobs.backend().clone();
         let (found, free) = self.blobs.blocking().run(move || (backend.list(), backend.free_space())).await;
@@ -129,7 +150,7 @@ fn count(view: &dyn View, tables: &[Table]) -> Result<u64> {
 /// A page of the check: its rows are compared under one view.
 struct Pass<'a> {
     view: &'a dyn View,
-    blobs: &'a crate::blobs::Blobs,
+    blobs: &'a Blobs,
     files: &'a HashMap<FileId, (BlobHash, u64)>,
     options: CheckOptions,
     report: CheckReport,
@@ -297,7 +318,7 @@ fn bucket_of(key: &[u8]) -> BucketId {
 }
 
 /// References are counted as they are, live objects and their bytes too. One view sees it all.
-fn check_counts(view: &dyn View) -> Result<CheckReport> {
+fn check_counts(view: &dyn View, blobs: &Blobs) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let mut counted: HashMap<(BlobHash, BucketId), u64> = HashMap::new();
     let mut count = |bucket: BucketId, piece: &Piece| {
@@ -309,9 +330,10 @@ fn check_counts(view: &dyn View) -> Result<CheckReport> {
         let (key, value) = row?;
         if let Change::Put(record) = ChangeRow::decode(&value)?.change {
             pieces(&record.body).iter().for_each(|piece| count(bucket_of(&key), piece));
-            if matches!(record.body, crate::types::Body::PartList { .. }) {
-                // Its parts are counted from the list, which the pass over the log has read.
-                return Ok(report);
+            if let Body::PartList { list, .. } = &record.body {
+                // A list that cannot be read was found by the pass over the log.
+                let parts = listed_parts(view, blobs, list).unwrap_or_default();
+                parts.iter().filter_map(|part| part.piece.as_ref()).for_each(|piece| count(bucket_of(&key), piece));
             }
         }
     }

@@ -9,7 +9,8 @@ use std::ops::Bound;
 use super::home;
 use super::key;
 use crate::catalog::rows::{
-    AttributesRow, BucketRow, Change, ChangeRow, CurrentRow, HistoryRow, LayerRow, LayerSource, Record, StagedRow,
+    AttributesRow, BucketRow, Change, ChangeRow, ConfigRow, ConfigTag, CurrentRow, HistoryRow, LayerRow, LayerSource,
+    Record, StagedRow,
 };
 use crate::catalog::{CatalogError, KeyRange, RowIterator, Rows, Table, keys};
 use crate::error::{Error, Result};
@@ -93,6 +94,8 @@ impl<'a> Lens<'a> {
 
     /// The state of a bucket as of `at`.
     pub(super) fn new(rows: &'a dyn Rows, id: BucketId, row: BucketRow, at: Number) -> Result<Self> {
+        // The newest number is the newest state as long as this view sees no later one: `current` alone shows it.
+        let at = if at >= row.last { Number::MAX } else { at };
         let mut layers = open_layers(rows, id, &row)?;
         layers.retain(|layer| layer.number <= at);
         Ok(Lens { rows, id, row, at, layers })
@@ -101,6 +104,17 @@ impl<'a> Lens<'a> {
     /// The number of the state.
     pub(super) fn number(&self) -> Number {
         self.at.min(self.row.last)
+    }
+
+    /// S3's versioning as of the state.
+    pub(super) fn versioning(&self) -> Result<super::Versioning> {
+        if self.at == Number::MAX {
+            return Ok(self.row.versioning);
+        }
+        match config_at(self.rows, self.id, ConfigTag::Versioning, self.at)? {
+            Some(ConfigRow::Versioning(versioning)) => Ok(versioning),
+            _ => Ok(super::Versioning::Off),
+        }
     }
 
     /// Whether layers lie over it.
@@ -190,6 +204,19 @@ pub(super) fn record_of(rows: &(impl Rows + ?Sized), bucket: BucketId, summary: 
             source: "the log has no such version".into(),
         }),
     }
+}
+
+/// A configuration of a bucket as of `at`.
+pub(super) fn config_at(
+    rows: &(impl Rows + ?Sized),
+    bucket: BucketId,
+    tag: ConfigTag,
+    at: Number,
+) -> Result<Option<ConfigRow>> {
+    let range =
+        KeyRange::prefix(&keys::config_of(bucket, tag)).starting(Bound::Included(keys::config(bucket, tag, at)));
+    let row = rows.range(Table::Config, range)?.next().transpose()?;
+    Ok(row.map(|(_, value)| ConfigRow::decode(&value)).transpose()?)
 }
 
 /// Tags, ACL, retention and hold of a version as of `at`.

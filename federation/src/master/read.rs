@@ -10,7 +10,7 @@ use super::request::{Opened, PartInfo, Version, Versioning, Which};
 use super::{Master, layer};
 use crate::blobs::Blobs;
 use crate::error::{Error, Result};
-use crate::types::{Body, BucketAt, Number, ObjectPath, Pair, Part, Piece};
+use crate::types::{Body, BucketAt, Number, ObjectPath, Pair, Part, Piece, Summary};
 
 /// How often a read looks again when what it found was moved meanwhile.
 const LOOKS_MAX: usize = 4;
@@ -101,32 +101,41 @@ impl Master {
     }
 }
 
-/// A version as a state shows it.
-pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Result<Version> {
-    let live = match which {
+/// The live version of a key that is meant, as a state shows it.
+pub(super) fn find_live(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Result<Live> {
+    let marker = |summary: &Summary, named| Error::DeleteMarker {
+        path: path.clone(),
+        version: name_of(summary),
+        modified: summary.modified,
+        named,
+    };
+    match which {
         Which::Newest => match lens.look(path)? {
-            Seen::Live(live) => live,
-            Seen::Marker(summary) => {
-                return Err(Error::DeleteMarker { path: path.clone(), version: name_of(&summary), named: false });
-            }
-            Seen::Absent => return Err(Error::NoSuchKey { path: path.clone() }),
+            Seen::Live(live) => Ok(live),
+            Seen::Marker(summary) => Err(marker(&summary, false)),
+            Seen::Absent => Err(Error::NoSuchKey { path: path.clone() }),
         },
         Which::Named(name) => {
             let place = key::find(lens.rows, lens.id, path, name, lens.at)?
                 .ok_or_else(|| Error::NoSuchVersion { path: path.clone(), version: name.to_string() })?;
             if place.is_marker() {
-                return Err(Error::DeleteMarker { path: path.clone(), version: name, named: true });
+                return Err(marker(place.summary(), true));
             }
-            Live { summary: *place.summary(), layered: None }
+            Ok(Live { summary: *place.summary(), layered: None })
         }
-    };
+    }
+}
+
+/// A version as a state shows it.
+pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Result<Version> {
+    let live = find_live(lens, path, which)?;
     let record = lens.record(&live)?;
     let tags = lens.attributes(path, live.summary.version)?.tags;
     Ok(Version {
         path: path.clone(),
         number: live.summary.version,
         name: name_of(&live.summary),
-        versioned: lens.row.versioning != Versioning::Off,
+        versioned: lens.versioning()? != Versioning::Off,
         tag_count: tags.as_ref().unwrap_or(&record.tags).len(),
         at: lens.number(),
         record,

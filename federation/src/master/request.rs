@@ -546,6 +546,21 @@ pub struct CollectReport {
     pub warning: Option<String>,
 }
 
+/// What there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Buckets.
+    pub buckets: u64,
+    /// Live objects.
+    pub objects: u64,
+    /// Their bytes as S3 counts them.
+    pub object_bytes: u64,
+    /// The catalog's file.
+    pub catalog_bytes: u64,
+    /// Free on the disk.
+    pub disk_free_bytes: u64,
+}
+
 /// Where the bytes are.
 #[derive(Clone, Debug, Default)]
 pub struct DiskUsage {

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::body::{Owner, adopt, load_parts};
 use super::home::{Author, Home};
 use super::key::{self, name_of};
-use super::lens::{Seen, attributes_at};
+use super::lens::attributes_at;
+use super::read::find_live;
 use super::request::{
     Actor, CopyRequest, DeleteRequest, Deleted, Description, EtagMatch, Precondition, PutRequest, Version, Versioning,
     Which, Written,
@@ -377,23 +378,7 @@ fn set_attributes(
     wall: Timestamp,
 ) -> Result<(Number, Option<VersionName>)> {
     let lens = super::lens::Lens::new(home.txn, home.id, home.row.clone(), Number::MAX)?;
-    let summary = match which {
-        Which::Newest => match lens.look(path)? {
-            Seen::Live(live) => live.summary,
-            Seen::Marker(summary) => {
-                return Err(Error::DeleteMarker { path: path.clone(), version: name_of(&summary), named: false });
-            }
-            Seen::Absent => return Err(Error::NoSuchKey { path: path.clone() }),
-        },
-        Which::Named(name) => {
-            let place = key::find(home.txn, home.id, path, name, Number::MAX)?
-                .ok_or_else(|| Error::NoSuchVersion { path: path.clone(), version: name.to_string() })?;
-            if place.is_marker() {
-                return Err(Error::DeleteMarker { path: path.clone(), version: name, named: true });
-            }
-            *place.summary()
-        }
-    };
+    let summary = find_live(&lens, path, which)?.summary;
     let version = summary.version;
     let mut all = attributes_at(home.txn, home.id, path, version, Number::MAX)?;
     let previous = newest_attributes(home.txn, home.id, path, version)?;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use federation::master::{CheckOptions, CollectOptions, DiskUsage};
+use federation::master::{CheckOptions, CollectOptions};
 use http_body::{Body as HttpBody, Frame};
 use s3s::{Body, StdError};
 use tokio::sync::mpsc;
@@ -18,8 +18,7 @@ use super::{Answer, Inner, convert, to_its_end};
 const CHECK_LINES_WAITING_MAX: usize = 16;
 
 pub(super) async fn status(api: &Inner) -> Result<Answer, AdminError> {
-    let (buckets, DiskUsage { objects, object_bytes, disk_free_bytes, .. }) =
-        tokio::try_join!(api.master.buckets(), api.master.usage())?;
+    let counts = api.master.counts().await?;
     let facts = &api.facts;
     Ok(Answer::ok(&shape::Status {
         version: facts.version.clone(),
@@ -28,10 +27,10 @@ pub(super) async fn status(api: &Inner) -> Result<Answer, AdminError> {
         data: facts.data.clone(),
         started: facts.started.to_string(),
         uptime_seconds: facts.started.until(api.clock.wall()).as_secs(),
-        buckets: buckets.len() as u64,
-        objects,
-        bytes: object_bytes,
-        disk_free_bytes,
+        buckets: counts.buckets,
+        objects: counts.objects,
+        bytes: counts.object_bytes,
+        disk_free_bytes: counts.disk_free_bytes,
         requests_in_flight: u64::try_from(api.metrics.in_flight.get()).unwrap_or(0),
     }))
 }

@@ -11,7 +11,7 @@ use super::access::Caller;
 use super::checksum::{self, set_object_checksum};
 use super::condition::Conditions;
 use super::error::{from_core, invalid_argument, invalid_request, not_implemented};
-use super::put::headers;
+use super::put::take_headers;
 use super::rewrite::SourceBucket;
 use super::{Edge, describe, keys, numbered, tags, target, time};
 use crate::digest::ChecksumHasher;
@@ -20,9 +20,12 @@ use crate::digest::ChecksumHasher;
 pub const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 
 /// CopyObject.
-pub async fn copy_object(edge: &Edge, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+pub async fn copy_object(
+    edge: &Edge,
+    mut request: S3Request<CopyObjectInput>,
+) -> S3Result<S3Response<CopyObjectOutput>> {
     let caller = Caller::of(&request)?;
-    let headers = headers(&request);
+    let headers = take_headers(&mut request);
     let source = Source::of(&request.input.copy_source, &request.extensions)?;
     let input = request.input;
     let bucket = target::bucket(&input.bucket)?;

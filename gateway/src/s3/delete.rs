@@ -24,7 +24,7 @@ pub async fn delete_object(
     request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let caller = Caller::of(&request)?;
-    let headers = query::with_presigned(&request.headers, &request.uri);
+    let headers = query::with_presigned(request.headers, &request.uri);
     let input = request.input;
     let bucket = target::bucket(&input.bucket)?;
     let precondition = Precondition {

@@ -21,7 +21,7 @@ pub fn from_core(error: Error) -> S3Error {
         Error::ReadOnlySnapshot { .. } => S3Error::with_message(S3ErrorCode::AccessDenied, message),
         Error::NoSuchKey { .. } => S3Error::with_message(S3ErrorCode::NoSuchKey, message),
         Error::NoSuchVersion { .. } => S3Error::with_message(S3ErrorCode::NoSuchVersion, message),
-        Error::DeleteMarker { version, named, .. } => {
+        Error::DeleteMarker { version, modified, named, .. } => {
             let code = if named { S3ErrorCode::MethodNotAllowed } else { S3ErrorCode::NoSuchKey };
             let mut headers = vec![
                 (HeaderName::from_static("x-amz-delete-marker"), "true".to_owned()),
@@ -29,6 +29,7 @@ pub fn from_core(error: Error) -> S3Error {
             ];
             if named {
                 headers.push((http::header::ALLOW, "DELETE".to_owned()));
+                headers.push((http::header::LAST_MODIFIED, super::time::http_date(modified)));
             }
             with_headers(S3Error::with_message(code, message), headers)
         }
@@ -147,14 +148,14 @@ pub fn with_headers(mut error: S3Error, headers: impl IntoIterator<Item = (Heade
 mod tests {
     use super::*;
     use federation::error::VersionName;
-    use federation::types::{Number, ObjectPath};
+    use federation::types::{Number, ObjectPath, Timestamp};
 
     #[test]
     fn a_delete_marker_says_so_in_its_headers() {
         let path = ObjectPath::try_from("key").unwrap();
         for (named, status) in [(true, StatusCode::METHOD_NOT_ALLOWED), (false, StatusCode::NOT_FOUND)] {
             let version = VersionName::Number(Number(7));
-            let error = from_core(Error::DeleteMarker { path: path.clone(), version, named });
+            let error = from_core(Error::DeleteMarker { path: path.clone(), version, modified: Timestamp(0), named });
             assert_eq!(error.status_code(), Some(status));
             let headers = error.headers().unwrap();
             assert_eq!(headers["x-amz-delete-marker"], "true");

@@ -12,7 +12,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::access::Caller;
 use super::error::{from_core, invalid_argument};
 use super::token::Token;
-use super::{Edge, checksum, keys, time};
+use super::{Edge, checksum, keys, numbered, time};
 
 /// How many items a page has at most.
 const PAGE_ITEMS_MAX: i32 = 1000;
@@ -32,8 +32,9 @@ pub async fn list_objects_v2(
     let page = chained_page(edge, &at, token, after, &shape, max_keys).await?;
 
     let (contents, common_prefixes) = shape.items(edge, &page.items, input.fetch_owner.unwrap_or(false));
+    let number = page.number;
     let next = page.next.map(|after| Token { number: page.number, after }.encode(&at.bucket));
-    Ok(S3Response::new(ListObjectsV2Output {
+    let output = ListObjectsV2Output {
         name: Some(input.bucket),
         prefix: Some(shape.echo(input.prefix.as_deref()).unwrap_or_default()),
         delimiter: shape.echo(input.delimiter.as_deref()),
@@ -47,7 +48,8 @@ pub async fn list_objects_v2(
         common_prefixes: Some(common_prefixes),
         encoding_type: input.encoding_type,
         request_charged: None,
-    }))
+    };
+    Ok(numbered(output, number))
 }
 
 /// ListObjects: each page is of the newest state.
@@ -68,7 +70,7 @@ pub async fn list_objects(
 
     let (contents, common_prefixes) = shape.items(edge, &page.items, true);
     let next_marker = page.next.map(|(After::Key(place) | After::Prefix(place))| keys::listed(&place, shape.url));
-    Ok(S3Response::new(ListObjectsOutput {
+    let output = ListObjectsOutput {
         name: Some(input.bucket),
         prefix: Some(shape.echo(input.prefix.as_deref()).unwrap_or_default()),
         marker: Some(shape.echo(input.marker.as_deref()).unwrap_or_default()),
@@ -81,7 +83,8 @@ pub async fn list_objects(
         common_prefixes: Some(common_prefixes),
         encoding_type: input.encoding_type,
         request_charged: None,
-    }))
+    };
+    Ok(numbered(output, page.number))
 }
 
 /// A page of a chain: of its state if that still is a snapshot, else of the newest.

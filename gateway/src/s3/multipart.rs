@@ -12,7 +12,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use super::access::Caller;
 use super::checksum::{self, set_object_checksum, stated_checksums};
 use super::error::{from_core, invalid_argument, invalid_request};
-use super::put::headers;
+use super::put::take_headers;
 use super::{Edge, describe, keys, numbered, target};
 
 /// How many parts an object has at most; part numbers go up to it too.
@@ -21,10 +21,10 @@ pub const PARTS_MAX: u16 = 10_000;
 /// CreateMultipartUpload.
 pub async fn create_multipart_upload(
     edge: &Edge,
-    request: S3Request<CreateMultipartUploadInput>,
+    mut request: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let caller = Caller::of(&request)?;
-    let headers = headers(&request);
+    let headers = take_headers(&mut request);
     let input = request.input;
     let bucket = target::bucket(&input.bucket)?;
     let declared = declared_checksum(&headers)?;
@@ -49,11 +49,11 @@ pub async fn create_multipart_upload(
 /// CompleteMultipartUpload.
 pub async fn complete_multipart_upload(
     edge: &Edge,
-    request: S3Request<CompleteMultipartUploadInput>,
+    mut request: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let caller = Caller::of(&request)?;
     let location = location(edge, &request);
-    let headers = headers(&request);
+    let headers = take_headers(&mut request);
     let input = request.input;
     let bucket = target::bucket(&input.bucket)?;
     let path = keys::parse(&input.key)?;

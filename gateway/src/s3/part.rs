@@ -12,14 +12,17 @@ use super::condition::Conditions;
 use super::copy::{COPY_BYTES_MAX, Source, too_large};
 use super::error::{from_core, invalid_request};
 use super::multipart::{part_number, upload_id};
-use super::put::{Incoming, body_length, headers, store};
+use super::put::{Incoming, body_length, store, take_headers};
 use super::stated::{Stated, kept};
 use super::{Edge, keys, range, target, time};
 use crate::digest::Digests;
 
 /// UploadPart.
-pub async fn upload_part(edge: &Edge, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-    let stated = Stated::read(&headers(&request))?;
+pub async fn upload_part(
+    edge: &Edge,
+    mut request: S3Request<UploadPartInput>,
+) -> S3Result<S3Response<UploadPartOutput>> {
+    let stated = Stated::read(&take_headers(&mut request))?;
     let S3Request { input, trailing_headers, .. } = request;
     let target = Target::of(&input.bucket, &input.key, &input.upload_id, input.part_number)?;
     let length = body_length(input.content_length)?;
@@ -41,10 +44,10 @@ pub async fn upload_part(edge: &Edge, request: S3Request<UploadPartInput>) -> S3
 /// UploadPartCopy.
 pub async fn upload_part_copy(
     edge: &Edge,
-    request: S3Request<UploadPartCopyInput>,
+    mut request: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     Caller::of(&request)?;
-    let headers = headers(&request);
+    let headers = take_headers(&mut request);
     let source = Source::of(&request.input.copy_source, &request.extensions)?;
     let input = request.input;
     let target = Target::of(&input.bucket, &input.key, &input.upload_id, input.part_number)?;

@@ -17,9 +17,9 @@ use super::{Edge, describe, keys, numbered, query, target};
 use crate::digest::{Digested, Digests};
 
 /// PutObject.
-pub async fn put_object(edge: &Edge, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+pub async fn put_object(edge: &Edge, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let caller = Caller::of(&request)?;
-    let headers = headers(&request);
+    let headers = take_headers(&mut request);
     let S3Request { input, trailing_headers, .. } = request;
     let bucket = target::bucket(&input.bucket)?;
     let path = keys::parse(&input.key)?;
@@ -94,7 +94,7 @@ pub fn body_length(content_length: Option<i64>) -> S3Result<u64> {
     u64::try_from(length).map_err(|_| invalid_argument("invalid header: content-length"))
 }
 
-/// The headers of a request that writes, with those that were presigned into its query.
-pub fn headers<T>(request: &S3Request<T>) -> HeaderMap {
-    query::with_presigned(&request.headers, &request.uri)
+/// Takes the headers of a request that writes, with those that were presigned into its query.
+pub fn take_headers<T>(request: &mut S3Request<T>) -> HeaderMap {
+    query::with_presigned(std::mem::take(&mut request.headers), &request.uri)
 }

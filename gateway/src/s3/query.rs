@@ -46,12 +46,11 @@ pub fn without_signature(uri: &Uri) -> Option<String> {
 
 /// The headers of a request with those that were presigned into its query. S3 takes `x-amz-*` from either place, and
 /// the query is always signed.
-pub fn with_presigned(headers: &HeaderMap, uri: &Uri) -> HeaderMap {
-    let mut all = headers.clone();
+pub fn with_presigned(mut headers: HeaderMap, uri: &Uri) -> HeaderMap {
     for (name, value) in presigned(uri) {
-        all.entry(name).or_insert(value);
+        headers.entry(name).or_insert(value);
     }
-    all
+    headers
 }
 
 /// The headers that were presigned into a query.
@@ -73,7 +72,7 @@ mod tests {
     #[test]
     fn presigned_headers_count_and_signatures_do_not() {
         let uri: Uri = "/b/k?X-Amz-Signature=0&X-Amz-Acl=public-read&x-amz-meta-a=b%20c&versionId=3".parse().unwrap();
-        let headers = with_presigned(&HeaderMap::new(), &uri);
+        let headers = with_presigned(HeaderMap::new(), &uri);
         assert_eq!(headers["x-amz-acl"], "public-read");
         assert_eq!(headers["x-amz-meta-a"], "b c");
         assert_eq!(headers.len(), 2);

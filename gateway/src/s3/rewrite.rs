@@ -105,7 +105,15 @@ fn drop_odd_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// A CompleteMultipartUpload: its checksum headers are those of the object.
+fn is_completion(method: &Method, uri: &Uri) -> bool {
+    *method == Method::POST && query::has(uri, "uploadId")
+}
+
 fn is_stated_document(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    if is_completion(method, uri) {
+        return headers.contains_key("content-md5");
+    }
     let stated = headers.contains_key("content-md5")
         || headers.contains_key("x-amz-trailer")
         || headers.contains_key("x-amz-sdk-checksum-algorithm")
@@ -119,7 +127,10 @@ fn is_stated_document(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
 }
 
 async fn read_document(request: &mut S3Request<Body>, limit: usize) -> S3Result<()> {
-    let stated = Stated::read(&request.headers)?;
+    let stated = match is_completion(&request.method, &request.uri) {
+        true => Stated::read_md5(&request.headers)?,
+        false => Stated::read(&request.headers)?,
+    };
     let bytes = request.input.store_all_limited(limit).await.map_err(|source| {
         if source.is::<BodySizeLimitExceeded>() || source.is::<http_body_util::LengthLimitError>() {
             S3Error::new(S3ErrorCode::MaxMessageLengthExceeded)
@@ -207,9 +218,12 @@ mod tests {
             assert_eq!(needed(method, uri, None), None, "{uri}");
         }
         // The digests of an object, and of the parts it is made of, are another matter.
-        for (method, uri) in [("PUT", "/b/k"), ("PUT", "/b/k?uploadId=1&partNumber=1"), ("POST", "/b/k?uploadId=1")] {
+        for (method, uri) in [("PUT", "/b/k"), ("PUT", "/b/k?uploadId=1&partNumber=1")] {
             assert_eq!(needed(method, uri, md5), None, "{uri}");
         }
+        let crc32 = Some(("x-amz-checksum-crc32", "y/Q5Jg=="));
+        assert_eq!(needed("POST", "/b/k?uploadId=1", crc32), None);
+        assert_eq!(needed("POST", "/b/k?uploadId=1", md5), Some(Rewrite::Document));
     }
 
     #[test]

@@ -46,10 +46,11 @@ impl Route {
         if *method == Method::POST && is_form(headers) {
             return Some(Route::Form);
         }
-        if *method == Method::GET && uri.query().is_some() && query::has(uri, "versions") {
-            if let Some(Target { bucket: Some(bucket), shape: Shape::Bucket }) = Target::of(path) {
-                return Some(Route::Versions(bucket));
-            }
+        if *method == Method::GET
+            && query::has(uri, "versions")
+            && let Some(Target { bucket: Some(bucket), shape: Shape::Bucket }) = Target::of(path)
+        {
+            return Some(Route::Versions(bucket));
         }
         Rewrite::needed(method, uri, headers).map(Route::Rewritten)
     }

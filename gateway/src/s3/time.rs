@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use federation::types::Timestamp;
 use s3s::dto;
 
-/// A time as s3s writes it.
+/// A time as S3 shows it: in whole seconds, in documents as in headers, so that the two compare equal.
 pub fn to_s3(time: Timestamp) -> dto::Timestamp {
-    dto::Timestamp::from(system(time))
+    dto::Timestamp::from(system(Timestamp(seconds(time) * 1000)))
 }
 
 /// A time that a client states.
@@ -42,7 +42,9 @@ mod tests {
     #[test]
     fn times_lead_back() {
         let time = Timestamp(1_792_576_800_123);
-        assert_eq!(from_s3(&to_s3(time)), time);
+        assert_eq!(from_s3(&to_s3(time)), Timestamp(1_792_576_800_000));
         assert_eq!(http_date(time), "Wed, 21 Oct 2026 10:00:00 GMT");
+        let fine = dto::Timestamp::parse(dto::TimestampFormat::DateTime, "2026-10-21T10:00:00.123Z").unwrap();
+        assert_eq!(from_s3(&fine), time);
     }
 }

@@ -165,13 +165,32 @@ impl Stall {
 pub struct ReplyBody {
     body: s3s::Body,
     record: RequestRecord,
+    rest: Rest,
+}
+
+/// What is still to leave.
+enum Rest {
+    /// So many bytes.
+    Bytes(u64),
+    /// Nobody knows.
+    Unknown,
+    /// Nothing.
+    Nothing,
 }
 
 impl ReplyBody {
     /// Counts `body` in `record`.
     #[must_use]
     pub fn new(body: s3s::Body, record: RequestRecord) -> Self {
-        ReplyBody { body, record }
+        let rest = body.size_hint().exact().map_or(Rest::Unknown, Rest::Bytes);
+        ReplyBody { body, record, rest }
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.record.sent(bytes);
+        if let Rest::Bytes(rest) = &mut self.rest {
+            *rest = rest.saturating_sub(bytes);
+        }
     }
 }
 
@@ -183,9 +202,9 @@ impl Body for ReplyBody {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => this.record.sent(frame.data_ref().map_or(0, Bytes::len) as u64),
+            Some(Ok(frame)) => this.sent(frame.data_ref().map_or(0, Bytes::len) as u64),
             Some(Err(error)) => this.record.broke(error.as_ref()),
-            None => {}
+            None => this.rest = Rest::Nothing,
         }
         Poll::Ready(frame)
     }
@@ -196,5 +215,15 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        match self.rest {
+            Rest::Nothing | Rest::Bytes(0) => {}
+            Rest::Unknown if self.body.is_end_stream() => {}
+            Rest::Unknown | Rest::Bytes(_) => self.record.cut_short(),
+        }
     }
 }

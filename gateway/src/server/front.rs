@@ -239,9 +239,9 @@ impl Front {
         if read.is_some_and(|at| at.elapsed() < STORAGE_GAUGES_AGE_MAX) {
             return;
         }
-        match tokio::try_join!(self.master.buckets(), self.master.usage()) {
-            Ok((buckets, usage)) => {
-                self.metrics.set_storage(&buckets, &usage);
+        match tokio::try_join!(self.master.buckets(), self.master.counts()) {
+            Ok((buckets, counts)) => {
+                self.metrics.set_storage(&buckets, &counts);
                 *read = Some(Instant::now());
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "gauges could not be read"),

@@ -125,14 +125,7 @@ impl Metrics {
     }
 
     /// A request has ended.
-    pub fn request_ended(
-        &self,
-        class: OperationClass,
-        status: u16,
-        elapsed: Duration,
-        bytes_in: u64,
-        bytes_out: u64,
-    ) {
+    pub fn request_ended(&self, class: OperationClass, status: u16, elapsed: Duration, bytes_in: u64, bytes_out: u64) {
         let class = class.name();
         self.requests.get_or_create(&RequestLabels { class, status: status.into() }).inc();
         self.seconds.get_or_create(&ClassLabel { class }).observe(elapsed.as_secs_f64());

@@ -25,9 +25,8 @@ pub enum TlsError {
 
 /// An acceptor that shows `certificate` (a chain, its own certificate first) and proves it with `key`, both PEM.
 pub fn acceptor(certificate: &[u8], key: &[u8]) -> Result<TlsAcceptor, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(TlsError::Certificate)?;
+    let chain =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>().map_err(TlsError::Certificate)?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate);
     }

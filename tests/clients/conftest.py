@@ -7,6 +7,7 @@ import subprocess
 import boto3
 import botocore.config
 import pytest
+
 from raw import Raw
 from server import ACCESS_KEY, SECRET_KEY, Server
 

@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ET
 import zlib
 
 from awscrt import checksums as crt
+
 from server import ACCESS_KEY, SECRET_KEY
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -213,7 +214,9 @@ class Raw:
         headers |= {name.lower(): value for name, value in (unsigned or {}).items()}
         if spoil:
             spoil(headers)
-        url = (sent_path or path) + ("?" + "&".join(f"{quote(k)}={quote(v)}" for k, v in query.items()) if query else "")
+        url = (sent_path or path) + (
+            "?" + "&".join(f"{quote(k)}={quote(v)}" for k, v in query.items()) if query else ""
+        )
         return self.send(method, url, headers, body, declared=declared, send=send)
 
     def send(self, method, url, headers, body=b"", declared=None, send=None) -> Reply:

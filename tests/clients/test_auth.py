@@ -6,6 +6,7 @@ import hashlib
 import hmac
 
 import pytest
+
 from conftest import boto
 from raw import STREAMING_UNSIGNED_TRAILER, UNSIGNED, Raw, Signer, checksum, timestamp, unsigned_chunks
 from server import ACCESS_KEY, SECRET_KEY, Server

@@ -5,6 +5,7 @@ import hashlib
 
 import pytest
 from botocore.exceptions import ClientError
+
 from conftest import boto
 from content import body
 from raw import (

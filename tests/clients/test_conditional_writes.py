@@ -2,8 +2,9 @@
 
 import datetime
 
-import checks
 import pytest
+
+import checks
 from test_multipart import complete, upload
 from test_objects import refused
 

@@ -4,8 +4,9 @@ Each runs a check of `checks.py` against a server with one promise broken by nam
 the check to notice. Promises that only a power failure breaks have their controls with the crash simulation.
 """
 
-import checks
 import pytest
+
+import checks
 from load import Load
 from server import MUTANTS, Server
 from test_sigkill import WRITERS

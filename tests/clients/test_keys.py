@@ -5,6 +5,7 @@ import urllib.parse
 
 import pytest
 from botocore.exceptions import ClientError
+
 from raw import quote
 
 KEYS = [

@@ -4,8 +4,9 @@ import itertools
 import random
 import urllib.parse
 
-import checks
 import pytest
+
+import checks
 from test_objects import refused
 
 ALPHABET = ["a", "b", "/", "-", "é", " "]

@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 from botocore.exceptions import ClientError
+
 from content import body
 from raw import STREAMING_UNSIGNED_TRAILER, UNSIGNED, checksum, md5, unsigned_chunks
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from conftest import bucket_name, parameter
 from content import digest, digests, source_tree, write
 
@@ -100,7 +101,7 @@ def test_directory_markers(server, tmp_path, remote):
     assert sorted(folders) == ["empty/", "empty/deep/"]
     rclone(server, tmp_path, "sync", remote, tmp_path / "back", "--s3-directory-markers", "--create-empty-src-dirs")
     assert (tmp_path / "back/empty/deep").is_dir() and (tmp_path / "back/file").read_text() == "x"
-    rclone(server, tmp_path, "rmdirs", remote + "/empty", "--s3-directory-markers")
+    rclone(server, tmp_path, "rmdirs", "--leave-root", remote, "--s3-directory-markers")
     assert "empty" not in rclone(server, tmp_path, "lsf", "-R", remote, "--s3-directory-markers").stdout
 
 

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from raw import Raw, md5
 from test_objects import refused
 

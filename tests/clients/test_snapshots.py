@@ -5,8 +5,9 @@ import random
 import time
 import urllib.parse
 
-import checks
 import pytest
+
+import checks
 from content import body
 from raw import md5
 from test_objects import refused

@@ -4,8 +4,9 @@ import json
 import pathlib
 import threading
 
-import checks
 import pytest
+
+import checks
 from conftest import parameter
 from content import body
 from raw import UNSIGNED, Raw, md5

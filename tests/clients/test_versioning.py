@@ -5,6 +5,7 @@ import random
 
 import pytest
 from botocore.exceptions import ClientError
+
 from test_objects import refused
 
 

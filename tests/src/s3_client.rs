@@ -71,7 +71,7 @@ pub fn repeated(first: Bytes, rest: Bytes, length: usize) -> RequestBody {
             (!piece.is_empty()).then(|| (Ok::<_, io::Error>(Frame::data(piece)), (None, left)))
         }
     });
-    BodyExt::boxed(StreamBody::new(pieces))
+    StreamBody::new(pieces).boxed()
 }
 
 /// One kept-alive connection.

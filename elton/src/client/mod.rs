@@ -191,13 +191,7 @@ impl Client {
         self.send(Method::POST, path, to_json(body), Patience::Endless).await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &Path,
-        body: Vec<u8>,
-        patience: Patience,
-    ) -> Result<Reply, ClientError> {
+    async fn send(&self, method: Method, path: &Path, body: Vec<u8>, patience: Patience) -> Result<Reply, ClientError> {
         let mut reply = self.send_for(REGION, &method, path, body.clone(), patience).await?;
         // A server with a region of its own names it when it refuses one that was signed for another.
         let region = reply.header(&X_AMZ_BUCKET_REGION).filter(|region| region != REGION);

@@ -56,7 +56,8 @@ impl Signer<'_> {
     ) -> String {
         let amz_date = AmzDate::parse(date).expect("it was written in this format");
         let payload = Payload::SingleChunk(payload);
-        let canonical = create_canonical_request_with_raw_uri_path(method.as_str(), encoded_path, query, headers, payload);
+        let canonical =
+            create_canonical_request_with_raw_uri_path(method.as_str(), encoded_path, query, headers, payload);
         let to_sign = create_string_to_sign(&canonical, &amz_date, self.region, SERVICE);
         let secret = self.keys.secret_key().expose();
         let signature = calculate_signature(&to_sign, secret, &amz_date, self.region, SERVICE);
@@ -108,10 +109,8 @@ mod tests {
     /// The keys, time and region of the examples that AWS publishes for S3:
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
     fn example(headers: &[(&str, &str)], path: &str, query: &[(&str, String)]) -> String {
-        let keys = RootCredentials::new(
-            "AKIAIOSFODNN7EXAMPLE",
-            SecretKey::from("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-        );
+        let keys =
+            RootCredentials::new("AKIAIOSFODNN7EXAMPLE", SecretKey::from("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"));
         let time = "2013-05-24T00:00:00Z".parse().expect("a time");
         let signer = Signer { keys: &keys, region: "us-east-1", time };
         let empty = hex(&Sha256::digest(b""));

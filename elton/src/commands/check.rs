@@ -59,12 +59,7 @@ async fn offline(arguments: &CheckArgs) -> Result<Checked, Failure> {
     let report = master.check(CheckOptions { bodies: arguments.bodies }, move |done, total| bar.at(done, total)).await;
     master.close().await;
     let report = report.map_err(failed)?;
-    Ok(Checked {
-        versions: report.versions,
-        bodies: report.bodies,
-        bytes: report.bytes,
-        findings: report.findings,
-    })
+    Ok(Checked { versions: report.versions, bodies: report.bodies, bytes: report.bytes, findings: report.findings })
 }
 
 fn bar(arguments: &CheckArgs) -> Progress {

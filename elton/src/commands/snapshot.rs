@@ -86,12 +86,9 @@ impl<'a> Command<'a> {
                 let text = format!("{from} and {to} are of different buckets; a diff is of two states of one");
                 return Err(Failure::Usage(text));
             }
-            SnapshotCommand::Diff { from, to, prefix } => Command::Diff {
-                bucket: from.bucket.as_str(),
-                from: named(from)?,
-                to: to.snapshot.as_ref(),
-                prefix,
-            },
+            SnapshotCommand::Diff { from, to, prefix } => {
+                Command::Diff { bucket: from.bucket.as_str(), from: named(from)?, to: to.snapshot.as_ref(), prefix }
+            }
             SnapshotCommand::Show { snapshot, count } => {
                 Command::Show { bucket: snapshot.bucket.as_str(), snapshot: named(snapshot)?, count: *count }
             }

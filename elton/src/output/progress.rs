@@ -11,8 +11,7 @@ const TICK: Duration = Duration::from_millis(120);
 #[must_use]
 pub fn spinner(what: &'static str) -> Progress {
     // indicatif draws nothing where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_message(what);
+    let bar = ProgressBar::new_spinner().with_message(what);
     bar.enable_steady_tick(TICK);
     Progress(bar)
 }

@@ -56,7 +56,8 @@ pub fn self_signed(data: &DataDir, names: &[String], year: i32) -> Result<Certif
     let read = |path: PathBuf| read_if_there(&path).map_err(|source| CertificateError::Io { path, source });
     let (chain, key, ca) = (read(data.certificate())?, read(data.certificate_key())?, read(data.ca_certificate())?);
     if let (Some(chain), Some(key), Some(_)) = (chain, key, ca) {
-        let kept: Vec<&str> = chain.lines().find_map(|line| line.strip_prefix(NAMES)).unwrap_or("").split(", ").collect();
+        let kept: Vec<&str> =
+            chain.lines().find_map(|line| line.strip_prefix(NAMES)).unwrap_or("").split(", ").collect();
         let missing = names.iter().filter(|name| !kept.contains(&name.as_str())).cloned().collect();
         return Ok(Certificate { chain, key, missing });
     }

@@ -231,8 +231,8 @@ fn span(seconds: u64) -> TimeSpan {
 }
 
 fn read_file(path: &Path) -> Result<FileConfig, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|source| ConfigError::File { path: path.to_owned(), source: Box::new(source) })
 }
 
@@ -242,17 +242,19 @@ fn tls(arguments: &ServeArgs, file: &FileConfig) -> Result<TlsChoice, ConfigErro
         true => file.tls_names.clone().unwrap_or_default(),
         false => arguments.tls_name.clone(),
     };
-    let choose = |certificate: &Option<PathBuf>, key: &Option<PathBuf>, self_signed: Option<bool>| {
-        match (certificate, key, self_signed) {
-            (Some(certificate), Some(key), None | Some(false)) => {
-                Ok(Some(TlsChoice::Files { certificate: certificate.clone(), key: key.clone() }))
-            }
-            (None, None, Some(true)) => Ok(Some(TlsChoice::SelfSigned { names: names() })),
-            (None, None, Some(false)) => Ok(Some(TlsChoice::Off)),
-            (None, None, None) => Ok(None),
-            (Some(_), None, _) | (None, Some(_), _) => Err("tls_cert and tls_key go together: name both"),
-            (Some(_), Some(_), Some(true)) => Err("tls_self_signed excludes tls_cert and tls_key"),
+    let choose = |certificate: &Option<PathBuf>, key: &Option<PathBuf>, self_signed: Option<bool>| match (
+        certificate,
+        key,
+        self_signed,
+    ) {
+        (Some(certificate), Some(key), None | Some(false)) => {
+            Ok(Some(TlsChoice::Files { certificate: certificate.clone(), key: key.clone() }))
         }
+        (None, None, Some(true)) => Ok(Some(TlsChoice::SelfSigned { names: names() })),
+        (None, None, Some(false)) => Ok(Some(TlsChoice::Off)),
+        (None, None, None) => Ok(None),
+        (Some(_), None, _) | (None, Some(_), _) => Err("tls_cert and tls_key go together: name both"),
+        (Some(_), Some(_), Some(true)) => Err("tls_self_signed excludes tls_cert and tls_key"),
     };
     let chosen = choose(&arguments.tls_cert, &arguments.tls_key, arguments.tls_self_signed)
         .and_then(|choice| match choice {

@@ -74,6 +74,12 @@ pub enum ServeError {
         /// Why.
         reason: String,
     },
+    /// It was told twice to stop.
+    #[error("ended at once by {signal} before it had stopped; what was acknowledged is on disk")]
+    Cut {
+        /// The second signal.
+        signal: &'static str,
+    },
     /// The port could not be bound.
     #[error("{message}")]
     Bind {
@@ -94,6 +100,7 @@ impl ServeError {
             | ServeError::Certificate(_)
             | ServeError::CertificateFile { .. }
             | ServeError::Tls { .. }
+            | ServeError::Cut { .. }
             | ServeError::Bind { .. } => false,
         }
     }
@@ -145,13 +152,15 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
     notify(&[NotifyState::Stopping]);
     stop.send_replace(true);
     tokio::select! {
-        () = wind_down(serving, collecting, &master, grace) => tracing::info!("stopped"),
+        () = wind_down(serving, collecting, &master, grace) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
         signal = signals.next() => {
-            tracing::warn!(signal, "ended at once; what was acknowledged is on disk");
-            std::process::exit(1);
+            // Returning ends the process: nothing that still runs is waited for.
+            Err(ServeError::Cut { signal })
         }
     }
-    Ok(())
 }
 
 async fn wind_down(
@@ -190,12 +199,25 @@ fn cannot_open(config: &ServeConfig, error: &federation::Error) -> String {
             "the disk of {data} is full: free some of it, or lower --disk-reserve for this start and collect with \
              `elton gc`"
         ),
+        error if is_forbidden(error) => format!(
+            "the data directory {data} cannot be written ({}): let the user that runs Elton own it and all that is in \
+             it, on a file system that is mounted for writing",
+            describe(error)
+        ),
         error => format!(
             "the data directory {data} cannot be opened ({}): if the disk is well and this \
              stays, put a copy of the whole directory back in its place",
             describe(error)
         ),
     }
+}
+
+/// Whether the operating system does not let this process write.
+fn is_forbidden(error: &federation::Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
 }
 
 fn master_config(config: &ServeConfig) -> MasterConfig {

@@ -104,7 +104,9 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     fn parse(query: &str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decode(n), decode(v))).collect())
+        Query(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decode(n), decode(v))).collect(),
+        )
     }
 
     /// The parameter's value.
@@ -113,7 +115,10 @@ impl Query {
     }
 
     /// The parameter's value as a number.
-    pub(super) fn number<N: FromStr<Err: std::fmt::Display>>(&self, name: &'static str) -> Result<Option<N>, AdminError> {
+    pub(super) fn number<N: FromStr<Err: std::fmt::Display>>(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<N>, AdminError> {
         let parse = |value: &str| {
             value.parse().map_err(|error: N::Err| AdminError::BadParameter { name, reason: error.to_string() })
         };

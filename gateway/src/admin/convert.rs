@@ -115,8 +115,12 @@ fn config_name(name: ConfigName) -> &'static str {
 
 fn changed(attributes: &Attributes) -> Vec<String> {
     let Attributes { tags, acl, retention, hold } = attributes;
-    let fields =
-        [("tags", tags.is_some()), ("acl", acl.is_some()), ("retention", retention.is_some()), ("hold", hold.is_some())];
+    let fields = [
+        ("tags", tags.is_some()),
+        ("acl", acl.is_some()),
+        ("retention", retention.is_some()),
+        ("hold", hold.is_some()),
+    ];
     fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect()
 }
 

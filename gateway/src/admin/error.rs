@@ -103,7 +103,11 @@ mod tests {
 
     #[test]
     fn what_is_below_the_floor_is_gone_and_says_where_it_begins() {
-        let error = Error::BelowFloor { bucket: "photos".parse().expect("lawful"), snapshot: "3".to_owned(), floor: federation::types::Number(7) };
+        let error = Error::BelowFloor {
+            bucket: "photos".parse().expect("lawful"),
+            snapshot: "3".to_owned(),
+            floor: federation::types::Number(7),
+        };
         let error = AdminError::from(error);
         assert_eq!(error.status_and_code().0, StatusCode::GONE);
         assert!(error.to_failure().message.contains("floor, 7"));

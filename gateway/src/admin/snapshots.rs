@@ -134,10 +134,8 @@ impl DiffQuery {
 }
 
 fn parse_token(token: &str) -> Result<ObjectPath, AdminError> {
-    let bad = || AdminError::BadParameter {
-        name: "after",
-        reason: "it is not what the last page's `next` said".to_owned(),
-    };
+    let bad =
+        || AdminError::BadParameter { name: "after", reason: "it is not what the last page's `next` said".to_owned() };
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
     ObjectPath::try_from(bytes).map_err(|_| bad())
 }

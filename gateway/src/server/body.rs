@@ -40,7 +40,9 @@ pub struct RequestBody {
 #[derive(PartialEq, Eq)]
 enum ReadState {
     /// A client that waits for `100 Continue` sends nothing unless it is asked, so there is nothing to drain.
-    Untouched { expects_continue: bool },
+    Untouched {
+        expects_continue: bool,
+    },
     Begun,
     Ended,
 }

@@ -49,9 +49,7 @@ fn complete_document(document: &Bytes, facts: Facts<'_>) -> Option<String> {
     let text = std::str::from_utf8(document).ok()?;
     let begin = text.strip_suffix(END)?;
     let mut completed = begin.to_owned();
-    for (element, value) in
-        [("Resource", facts.resource), ("RequestId", facts.request_id), ("HostId", facts.host_id)]
-    {
+    for (element, value) in [("Resource", facts.resource), ("RequestId", facts.request_id), ("HostId", facts.host_id)] {
         if !begin.contains(&format!("<{element}>")) {
             completed.push_str(&format!("<{element}>{}</{element}>", escape(value)));
         }

@@ -213,8 +213,9 @@ impl Load {
         let up = up.await?;
         let down = self.all_at_once(count, |load, number| async move {
             let mut connection = Connection::open(&load.target).await?;
-            let length = connection.run(Method::GET, &format!("/{}/transfer-{number}", load.bucket), "", Bytes::new());
-            if length.await? == size { Ok(size) } else { Err("a body came back shorter".into()) }
+            let path = format!("/{}/transfer-{number}", load.bucket);
+            let length = connection.run(Method::GET, &path, "", Bytes::new()).await?;
+            if length == size { Ok(size) } else { Err("a body came back shorter".into()) }
         });
         let down = down.await?;
         let speed = |seconds: f64| rounded(count as f64 * size as f64 / MIB as f64 / seconds);

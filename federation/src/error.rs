@@ -185,6 +185,12 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The catalog is missing or older than what stands beside it.
+    #[error(
+        "the catalog is missing or older than the bodies beside it; put the right catalog.redb back, or, to go on \
+         without what only that one knew, remove the file `generation` beside it"
+    )]
+    CatalogOutdated,
     /// The disk is full down to the reserve.
     #[error(
         "the disk is full: less than the reserve is free; `elton gc` collects under each bucket's rule, \

@@ -9,6 +9,8 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_COMMITS: &[u8] = b"commits";
 /// The row of `meta-1` below whose file id and segment id nothing unclaimed is left on the disk.
 pub const META_SWEPT: &[u8] = b"swept";
+/// The row of `meta-1` that counts starts, as the file `generation` does.
+pub const META_GENERATION: &[u8] = b"generation";
 /// The row of `meta-1` that stands there when the last close found over half of the catalog's file free.
 pub const META_COMPACT: &[u8] = b"compact";
 /// The row of `meta-1` that holds the collector's clocks as of its last pass.

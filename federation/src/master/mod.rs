@@ -7,6 +7,7 @@ mod body;
 mod bucket;
 mod check;
 mod collect;
+mod generation;
 mod home;
 mod key;
 mod layer;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::generation;
 use super::layer::fold_all;
 use super::readers::Readers;
 use super::{Limits, Master};
@@ -81,8 +82,15 @@ impl Seams {
         ids: Arc<dyn IdSource>,
         segment_bytes: u64,
     ) -> Result<Self> {
+        let known = generation::read(&*disk)?;
+        if known > 0
+            && disk.open(Path::new(CATALOG_FILE), false).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return Err(Error::CatalogOutdated);
+        }
         let catalog: Arc<dyn Catalog> =
             Arc::new(RedbCatalog::open(Arc::clone(&disk), Path::new(CATALOG_FILE), catalog_cache_bytes)?);
+        generation::advance(&*disk, &*catalog, known)?;
         let (first_segment, first_file) = used_ids(&*catalog.view()?)?;
         let options = LocalOptions {
             segment_bytes,

@@ -93,6 +93,7 @@ fn core_status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::Storage { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "storage_failed"),
         Error::DataInUse { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "data_in_use"),
         Error::DataUnusable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "data_unusable"),
+        Error::CatalogOutdated => (StatusCode::INTERNAL_SERVER_ERROR, "catalog_outdated"),
         Error::Conflict => (StatusCode::CONFLICT, "conflict"),
     }
 }

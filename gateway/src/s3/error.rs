@@ -1,5 +1,6 @@
 //! What goes wrong, in S3's words: the one table from the core's errors to S3's codes.
 
+use crate::server::BodyStalled;
 use federation::Error;
 use federation::blobs::StoreError;
 use federation::error::BoxError;
@@ -55,7 +56,7 @@ pub fn from_core(error: Error) -> S3Error {
             S3Error::with_message(S3ErrorCode::InternalError, message)
         }
         // The data directory is opened before the first request is served.
-        Error::DataInUse { .. } | Error::DataUnusable { .. } => {
+        Error::DataInUse { .. } | Error::DataUnusable { .. } | Error::CatalogOutdated => {
             S3Error::with_message(S3ErrorCode::ServiceUnavailable, message)
         }
         Error::Conflict => S3Error::with_message(S3ErrorCode::ConditionalRequestConflict, message),
@@ -94,6 +95,9 @@ fn unreadable(source: BoxError) -> S3Error {
                 AwsChunkedStreamError::Underlying(_) => {}
                 error => return S3Error::with_message(error.to_s3_error_code(), error.to_string()),
             }
+        }
+        if let Some(stalled) = error.downcast_ref::<BodyStalled>() {
+            return S3Error::with_message(S3ErrorCode::RequestTimeout, stalled.to_string());
         }
         if error.is::<BodySizeLimitExceeded>() {
             return S3Error::new(S3ErrorCode::EntityTooLarge);

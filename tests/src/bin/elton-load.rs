@@ -177,7 +177,8 @@ impl Load {
         let mut token = String::new();
         let began = Instant::now();
         loop {
-            let after = if token.is_empty() { String::new() } else { format!("continuation-token={}&", encode(&token)) };
+            let after =
+                if token.is_empty() { String::new() } else { format!("continuation-token={}&", encode(&token)) };
             let path = format!("/{}", self.bucket);
             let query = format!("{after}list-type=2");
             let reply = connection.send(Method::GET, &path, &query, 0, tests::s3_client::whole(Bytes::new())).await?;

@@ -163,6 +163,14 @@ fn drop_page(
     if number >= floor {
         return Ok((0, true));
     }
+    if ordinal == u32::MAX {
+        // The floor of the last pass kept its change, so that the log could say what the floor is.
+        let key = keys::change(id, number, 0);
+        if let Some(row) = ChangeRow::load(home.txn, &key)? {
+            let kept = kept(home.txn, id)?;
+            forget(&mut home, &key, number, &row, &kept);
+        }
+    }
     let from = std::ops::Bound::Excluded(keys::change(id, number, ordinal));
     let to = std::ops::Bound::Included(keys::change(id, floor, u32::MAX));
     let rows = home.txn.range(Table::Changes, KeyRange { from, to, reverse: false })?;
@@ -177,7 +185,9 @@ fn drop_page(
                 dropped += judge(&mut home, path, *since, floor, &kept, blobs)?;
             }
         }
-        forget(&mut home, key, number, &row, &kept);
+        if number < floor || ordinal > 0 {
+            forget(&mut home, key, number, &row, &kept);
+        }
         home.row.collected = (number, ordinal);
     }
     let done = rows.len() < limit;

@@ -187,8 +187,8 @@ pub enum Error {
     },
     /// The catalog is missing or older than what stands beside it.
     #[error(
-        "the catalog is missing or older than the bodies beside it; put the right catalog.redb back, or, to go on \
-         without what only that one knew, remove the file `generation` beside it"
+        "the catalog is missing or older than the bodies beside it; put the right catalog.redb back. To go on without what \
+         only that one knew, move `generation` (and, where the catalog is lost, `segments` and `bodies`) away"
     )]
     CatalogOutdated,
     /// The disk is full down to the reserve.

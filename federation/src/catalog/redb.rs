@@ -22,6 +22,9 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'s
 /// A smaller file is not worth compacting, in bytes: an empty catalog is mostly free pages.
 const COMPACT_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
+/// How long reopening waits between looks at who still holds the old database.
+const REOPEN_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// A file of the [`Disk`] seam as redb wants it.
 #[derive(Debug)]
 struct FileBackend(Arc<dyn DiskFile>);
@@ -51,7 +54,7 @@ impl StorageBackend for FileBackend {
 #[derive(Debug)]
 enum State {
     Open {
-        database: Database,
+        database: Arc<Database>,
         commits: u64,
     },
     /// An error was latched and reopening failed; every call tries again.
@@ -79,14 +82,33 @@ impl RedbCatalog {
         self.state.read().expect("no holder of this lock panics")
     }
 
-    /// Reopens the database, and says how many commits it holds.
+    /// Reopens the database unless it works after all, and says how many commits it holds.
     fn reopen(&self) -> Result<u64, CatalogError> {
         let mut state = self.state.write().expect("no holder of this lock panics");
-        if matches!(*state, State::Closed) {
-            return Err(CatalogError::Closed);
+        match std::mem::replace(&mut *state, State::Failed) {
+            State::Closed => {
+                *state = State::Closed;
+                return Err(CatalogError::Closed);
+            }
+            State::Failed => {}
+            State::Open { database, commits } => {
+                // Somebody else reopened it meanwhile.
+                if works(&database) {
+                    *state = State::Open { database, commits };
+                    return Ok(commits);
+                }
+                // The old database lets go of the file before the new one opens it; who holds it is about to begin
+                // a read, which fails.
+                let mut held = database;
+                loop {
+                    match Arc::try_unwrap(held) {
+                        Ok(database) => break drop(database),
+                        Err(still) => held = still,
+                    }
+                    std::thread::sleep(REOPEN_WAIT);
+                }
+            }
         }
-        // The old database lets go of the file before the new one opens it.
-        *state = State::Failed;
         *state = open_database(&*self.disk, &self.path, self.cache_bytes)?;
         match &*state {
             State::Open { commits, .. } => Ok(*commits),
@@ -94,19 +116,44 @@ impl RedbCatalog {
         }
     }
 
+    /// The database, if it is open. The lock is not held while it is used: readers do not wait for a commit's syncs.
+    fn database(&self) -> Result<(Arc<Database>, u64), CatalogError> {
+        match &*self.state() {
+            State::Open { database, commits } => Ok((Arc::clone(database), *commits)),
+            State::Failed => Err(CatalogError::engine("using it", "an earlier error")),
+            State::Closed => Err(CatalogError::Closed),
+        }
+    }
+
     fn try_apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), Attempt> {
-        let mut state = self.state.write().expect("no holder of this lock panics");
-        let State::Open { database, commits } = &mut *state else {
-            return Err(match *state {
-                State::Closed => Attempt::Refused(CatalogError::Closed),
-                _ => Attempt::Failed { commit: 0, error: CatalogError::engine("writing", "an earlier error") },
-            });
-        };
-        let commit = *commits + 1;
-        write_all(database, writes, commit, durability).map_err(|error| Attempt::Failed { commit, error })?;
-        *commits = commit;
+        let (database, commits) = self.database().map_err(|error| match error {
+            CatalogError::Closed => Attempt::Refused(error),
+            error => Attempt::Failed { commit: 0, error },
+        })?;
+        let commit = commits + 1;
+        write_all(&database, writes, commit, durability).map_err(|error| Attempt::Failed { commit, error })?;
+        if let State::Open { commits, .. } = &mut *self.state.write().expect("no holder of this lock panics") {
+            *commits = commit;
+        }
         Ok(())
     }
+}
+
+/// Whether a database can still be read: after an I/O error it refuses everything.
+fn works(database: &Database) -> bool {
+    let read = || -> Result<(), redb::Error> {
+        let reads = database.begin_read()?;
+        let meta = reads.open_table(definition(Table::Meta))?;
+        ReadableTable::get(&meta, tables::META_COMMITS)?;
+        Ok(())
+    };
+    let writes = match database.try_begin_write() {
+        Ok(transaction) => transaction.abort().is_ok(),
+        // Somebody writes, which a latched error would have refused.
+        Err(redb::TransactionError::WouldBlock) => true,
+        Err(_) => false,
+    };
+    writes && read().is_ok()
 }
 
 enum Attempt {
@@ -130,7 +177,7 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Sta
         .create_with_backend(FileBackend(file))
         .map_err(|error| CatalogError::engine("opening its file", error))?;
     let commits = prepare(&database)?;
-    Ok(State::Open { database, commits })
+    Ok(State::Open { database: Arc::new(database), commits })
 }
 
 /// Creates the tables of an empty database, checks the format of another, and says how many commits it holds.
@@ -221,21 +268,19 @@ impl Rows for RedbView {
 
 impl Catalog for RedbCatalog {
     fn view(&self) -> Result<Box<dyn View>, CatalogError> {
-        for attempt in 0..2 {
-            let failure = match &*self.state() {
-                State::Open { database, .. } => match database.begin_read() {
-                    Ok(transaction) => return Ok(Box::new(RedbView(transaction))),
-                    Err(error) => CatalogError::engine("reading", error),
-                },
-                State::Failed => CatalogError::engine("reading", "an earlier error"),
-                State::Closed => return Err(CatalogError::Closed),
-            };
-            if attempt == 1 {
-                return Err(failure);
+        let read = || {
+            let (database, _) = self.database()?;
+            database.begin_read().map_err(|error| CatalogError::engine("reading", error))
+        };
+        let transaction = match read() {
+            Ok(transaction) => transaction,
+            Err(CatalogError::Closed) => return Err(CatalogError::Closed),
+            Err(_) => {
+                self.reopen()?;
+                read()?
             }
-            self.reopen()?;
-        }
-        Err(CatalogError::Closed)
+        };
+        Ok(Box::new(RedbView(transaction)))
     }
 
     fn apply(&self, writes: &WriteSet, durability: Durability) -> Result<(), CatalogError> {
@@ -262,9 +307,8 @@ impl Catalog for RedbCatalog {
     }
 
     fn size(&self) -> Result<CatalogSize, CatalogError> {
-        let state = self.state();
-        let State::Open { database, .. } = &*state else { return Err(CatalogError::Closed) };
-        size_of(&*self.disk, &self.path, database)
+        let (database, _) = self.database()?;
+        size_of(&*self.disk, &self.path, &database)
     }
 
     fn compact(&self) -> Result<bool, CatalogError> {
@@ -273,6 +317,7 @@ impl Catalog for RedbCatalog {
         if !take_mark(database, commits)? {
             return Ok(false);
         }
+        let Some(database) = Arc::get_mut(database) else { return Ok(false) };
         database.compact().map_err(|error| CatalogError::engine("compacting", error))
     }
 

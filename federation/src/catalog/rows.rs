@@ -59,6 +59,7 @@ records! {
     PinRow = Pins,
     UploadRow = Uploads,
     PartRow = Parts,
+    CompletedRow = Completed,
     LayerRow = Layers,
     StagedRow = Staged,
     IdempotencyRow = Idempotency,
@@ -395,6 +396,19 @@ pub struct PartRow {
     pub checksum: Option<Checksum>,
     /// When it was uploaded.
     pub modified: Timestamp,
+}
+
+/// What an upload became.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedRow {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key.
+    pub path: ObjectPath,
+    /// The version.
+    pub summary: Summary,
+    /// When.
+    pub time: Timestamp,
 }
 
 /// What a layer lays over its bucket.

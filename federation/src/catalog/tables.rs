@@ -75,6 +75,8 @@ tables! {
     Uploads = "uploads-1",
     /// upload id, part number → [`super::rows::PartRow`]
     Parts = "parts-1",
+    /// upload id → [`super::rows::CompletedRow`]: completions are answered again for a while
+    Completed = "completed-1",
     /// bucket id, number → [`super::rows::LayerRow`]: open commits, restores and clones
     Layers = "layers-1",
     /// layer id, path → [`super::rows::StagedRow`]

@@ -1,20 +1,27 @@
 //! A folder of the machine as a [`Disk`].
 
-use std::fs::{File, OpenOptions};
+use std::collections::HashSet;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FlockOperation;
 
 use super::{Disk, DiskFile};
 
+/// Only the owner reads the data, whatever the umask says.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
 /// A folder of the machine.
 #[derive(Debug, Clone)]
 pub struct LocalDisk {
     root: PathBuf,
+    /// Folders whose own names this process has made durable.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// The lock of a folder; other processes get it when this is dropped or the process ends, however it ends.
@@ -37,7 +44,7 @@ impl LocalDisk {
     pub fn open(root: impl AsRef<Path>) -> io::Result<LocalDisk> {
         let root = std::path::absolute(root.as_ref())?;
         create_dirs(&root)?;
-        Ok(LocalDisk { root })
+        Ok(LocalDisk { root, durable: Arc::default() })
     }
 
     /// Where the disk's files are.
@@ -51,7 +58,7 @@ impl LocalDisk {
     /// While another process holds it, the error has the kind `ResourceBusy` and holds a [`LockHeld`].
     pub fn lock_exclusive(&self, path: &Path) -> io::Result<DirLock> {
         let path = self.place(path)?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 file.set_len(0)?;
@@ -77,14 +84,14 @@ impl LocalDisk {
     }
 }
 
-/// Creates `path` and those above it, each name synced in the folder that holds it.
+/// Creates `path` and those above it, readable for their owner only, each name synced in the folder that holds it.
 fn create_dirs(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
         create_dirs(parent)?;
-        match std::fs::create_dir(path) {
+        match DirBuilder::new().mode(FOLDER_MODE).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             other => other?,
         }
@@ -95,7 +102,8 @@ fn create_dirs(path: &Path) -> io::Result<()> {
 
 impl Disk for LocalDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.place(path)?)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(self.place(path)?)?;
         Ok(Arc::new(LocalFile(file)))
     }
 
@@ -113,11 +121,24 @@ impl Disk for LocalDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        create_dirs(&self.place(path)?)
+        let path = self.place(path)?;
+        let known = || self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&path) {
+            return Ok(());
+        }
+        create_dirs(&path)?;
+        // Who found the folder there does not know whether its name was synced.
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        known().insert(path);
+        Ok(())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_dir(self.place(path)?)
+        let path = self.place(path)?;
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+        std::fs::remove_dir(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {

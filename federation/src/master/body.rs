@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
+use super::Master;
 use super::home::Home;
 use super::readers::ReadGuard;
-use crate::blobs::{Blobs, StoredBlob, StoredOutboard};
+use crate::blobs::{BackendError, Blobs, Stored, StoredBlob, StoredOutboard};
 use crate::catalog::rows::{BlobRow, MarkedRow, Record, RefCount, SlotOwner};
 use crate::catalog::{Catalog, KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
-use crate::types::{BlobHash, Body, BucketId, Part, Piece, Slot};
+use crate::types::{BlobHash, Body, BucketId, FileId, Part, Piece, Slot};
 
 /// How many parts a record names itself; a longer list is a body of its own.
 pub(super) const INLINE_PARTS_MAX: usize = 100;
@@ -57,11 +58,27 @@ pub(super) fn blob_row(rows: &(impl Rows + ?Sized), hash: BlobHash) -> Result<Op
     Ok(BlobRow::load(rows, &keys::blob(hash))?)
 }
 
-/// Takes over a large body that was just stored, or the one of the same content that is there already.
-/// Says whether it took over the new one.
-pub(super) fn adopt(txn: &mut Transaction<'_>, blob: &StoredBlob) -> Result<bool> {
-    if blob_row(txn, blob.hash)?.is_some() {
-        return Ok(false);
+/// What becomes of a large body that was just stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// The catalog names its file.
+    Taken,
+    /// The content was there already: its file is not needed.
+    Known,
+}
+
+/// Takes over a large body that was just stored, or the one of the same content that is there already and is not
+/// `damaged`, as far as the caller knows.
+pub(super) fn adopt(txn: &mut Transaction<'_>, blob: &StoredBlob, damaged: Option<FileId>) -> Result<Adopted> {
+    match blob_row(txn, blob.hash)? {
+        Some(row) if damaged != Some(row.file) => return Ok(Adopted::Known),
+        // Its file is left to the collector's look for files that nobody names.
+        Some(row) => {
+            if let StoredOutboard::Slot(slot) = &row.outboard {
+                txn.remove(Table::Slots, keys::slot(slot.segment, slot.offset));
+            }
+        }
+        None => {}
     }
     if let StoredOutboard::Slot(slot) = &blob.outboard {
         let owner = SlotOwner::Outboard { hash: blob.hash, length: slot.length };
@@ -69,25 +86,67 @@ pub(super) fn adopt(txn: &mut Transaction<'_>, blob: &StoredBlob) -> Result<bool
     }
     let row = BlobRow { file: blob.file, length: blob.length, outboard: blob.outboard.clone(), marked: false };
     txn.put(keys::blob(blob.hash), &row);
-    Ok(true)
+    txn.remove(Table::Marked, keys::blob(blob.hash));
+    Ok(Adopted::Taken)
+}
+
+/// How much of a large body is read at once while it is verified.
+const VERIFY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reads a large body through and says whether it is what it was. It may block for long.
+pub(super) fn verify(blobs: &Blobs, blob: &StoredBlob) -> Result<(), BackendError> {
+    let mut from = 0;
+    while from < blob.length {
+        let to = (from + VERIFY_BYTES).min(blob.length);
+        blobs.read_range(blob, from..to)?;
+        from = to;
+    }
+    Ok(())
+}
+
+impl Master {
+    /// Whether content that arrives again is still what it was on the disk: the file of it that is not.
+    ///
+    /// A copy of the good bytes is at hand only now, so this is the moment to find out.
+    pub(super) async fn find_damaged(&self, stored: &Stored) -> Result<Option<FileId>> {
+        let Stored::Blob(blob) = stored else { return Ok(None) };
+        let hash = blob.hash;
+        let Some(row) = self.writer.read(move |view| blob_row(view, hash)).await? else { return Ok(None) };
+        let (there, blobs) = (super::body::stored(hash, row), self.blobs.clone());
+        let file = there.file;
+        match self.blobs.blocking().run(move || verify(&blobs, &there)).await {
+            Ok(()) => Ok(None),
+            Err(BackendError::Missing { .. } | BackendError::Damaged { .. }) => {
+                tracing::warn!(%hash, file = file.0, "damaged body replaced by one that arrived again");
+                Ok(Some(file))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Counts one more reference to a piece. Fails with `Conflict` if a large body is no longer there to refer to.
 pub(super) fn claim(txn: &mut Transaction<'_>, bucket: BucketId, piece: &Piece, owner: Owner) -> Result<()> {
     match piece {
-        Piece::Slot(slot) => txn.put(keys::slot(slot.segment, slot.offset), &owner.of(slot)),
-        Piece::Blob { hash, .. } => {
-            let mut row = blob_row(txn, *hash)?.ok_or(Error::Conflict)?;
-            if row.marked {
-                row.marked = false;
-                txn.put(keys::blob(*hash), &row);
-                txn.remove(Table::Marked, keys::blob(*hash));
-            }
-            let key = keys::blob_ref(*hash, bucket);
-            let count = RefCount::load(txn, &key)?.map_or(0, |count| count.0);
-            txn.put(key, &RefCount(count + 1));
+        Piece::Slot(slot) => {
+            txn.put(keys::slot(slot.segment, slot.offset), &owner.of(slot));
+            Ok(())
         }
+        Piece::Blob { hash, .. } => claim_blob(txn, bucket, *hash),
     }
+}
+
+/// Counts one more reference to a large body. Fails with `Conflict` if it is no longer there to refer to.
+fn claim_blob(txn: &mut Transaction<'_>, bucket: BucketId, hash: BlobHash) -> Result<()> {
+    let mut row = blob_row(txn, hash)?.ok_or(Error::Conflict)?;
+    if row.marked {
+        row.marked = false;
+        txn.put(keys::blob(hash), &row);
+        txn.remove(Table::Marked, keys::blob(hash));
+    }
+    let key = keys::blob_ref(hash, bucket);
+    let count = RefCount::load(txn, &key)?.map_or(0, |count| count.0);
+    txn.put(key, &RefCount(count + 1));
     Ok(())
 }
 
@@ -143,6 +202,20 @@ impl Home<'_, '_> {
     }
 }
 
+impl Home<'_, '_> {
+    /// Claims only the large bodies that a record itself refers to.
+    pub(super) fn claim_large(&mut self, body: &Body) -> Result<()> {
+        for piece in pieces(body) {
+            if let Piece::Blob { hash, .. } = piece
+                && blob_row(self.txn, hash)?.is_some()
+            {
+                claim_blob(self.txn, self.id, hash)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The bytes of a part list.
 pub(super) fn encode_parts(parts: &[Part]) -> Vec<u8> {
     postcard::to_stdvec(parts).expect("parts are plain data, which postcard can always write")
@@ -182,7 +255,7 @@ fn missing_blob(hash: BlobHash) -> Error {
     Error::Damaged { what: format!("body {hash}"), source: "the catalog has no row of it".into() }
 }
 
-fn stored(hash: BlobHash, row: BlobRow) -> StoredBlob {
+pub(super) fn stored(hash: BlobHash, row: BlobRow) -> StoredBlob {
     StoredBlob { hash, length: row.length, file: row.file, outboard: row.outboard }
 }
 

@@ -41,7 +41,10 @@ impl Master {
                 if names.bucket.is_some() {
                     return Err(Error::BucketExists { bucket: name });
                 }
-                let count = txn.range(Table::Buckets, KeyRange::prefix(&[]))?.count();
+                let mut count = 0;
+                for row in txn.range(Table::Buckets, KeyRange::prefix(&[]))? {
+                    count += usize::from(!BucketRow::decode(&row?.1)?.deleted);
+                }
                 Limits::check("buckets_max", count + 1, maximum)?;
                 let (term, first) = names.past.map_or((Term::FIRST, Number::ZERO), |(_, term, last)| (term, last));
                 let time = ChangeTime { wall, sequence: wall };

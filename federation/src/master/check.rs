@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Master;
-use super::body::{blob_row, listed_parts, load_parts, pieces};
+use super::body::{blob_row, listed_parts, load_parts, pieces, verify};
 use super::request::{CheckOptions, CheckReport, Counts, DiskUsage};
 use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
@@ -15,8 +15,6 @@ use crate::types::{BlobHash, Body, BucketId, FileId, Number, Piece};
 
 /// How many rows are looked at under one view of the catalog.
 const ROWS_PER_VIEW: usize = 2000;
-/// How much of a large body is read at once while it is verified.
-const VERIFY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a pass over a table goes on with.
 type Next = Option<Vec<u8>>;
@@ -299,14 +297,8 @@ impl Pass<'_> {
             self.report.bodies += 1;
             self.report.bytes += row.length;
             let blob = StoredBlob { hash, length: row.length, file: row.file, outboard: row.outboard };
-            let mut from = 0;
-            while from < blob.length {
-                let to = (from + VERIFY_BYTES).min(blob.length);
-                if let Err(error) = self.blobs.read_range(&blob, from..to) {
-                    self.find(format!("body {hash}: {error}"));
-                    break;
-                }
-                from = to;
+            if let Err(error) = verify(self.blobs, &blob) {
+                self.find(format!("body {hash}: {error}"));
             }
         }
         Ok(())

@@ -7,7 +7,10 @@
 
 mod floor;
 mod history;
+mod leftovers;
 mod space;
+
+pub(super) use leftovers::Leftovers;
 
 use super::Master;
 use super::home::bucket;
@@ -29,35 +32,55 @@ impl Master {
         }
         let raises = options.now || report.warning.is_none();
         for (id, deleted) in self.collectable(&options).await? {
-            if deleted {
-                if !options.dry {
-                    report.versions += self.remove_bucket_rows(id).await?;
-                }
-                continue;
+            // What is wrong with one bucket must not keep the space of the others.
+            if let Err(error) = self.collect_bucket(id, deleted, &options, raises, &mut report).await {
+                tracing::error!(bucket = %id, error = &error as &dyn std::error::Error, "bucket not collected");
+                report.warning = Some(format!("bucket {id} could not be collected: {error}"));
             }
-            if options.dry {
-                report.numbers_ended += self.ending(id, options.now).await?;
-                continue;
-            }
-            // What a layer ends is in the log only once it is folded.
-            fold_all(self, id).await?;
-            if mutant::on(Mutant::CollectBeforeFloor) {
-                let target = self.target_floor(id, options.now).await?;
-                report.versions += self.drop_history(id, Some(target)).await?;
-            }
-            if raises {
-                report.numbers_ended += self.raise_floor(id, options.now).await?;
-            }
-            self.expire_pins(id).await?;
-            report.versions += self.drop_history(id, None).await?;
-            report.versions += self.drop_released(id).await?;
         }
         if !options.dry {
             self.sweep_staged().await?;
+            self.forget_completions().await?;
+            self.remove_leftovers(&mut report, options.now).await?;
             self.remove_marked(&mut report).await?;
             self.compact_segments(&mut report, options.now).await?;
         }
         Ok(report)
+    }
+
+    async fn collect_bucket(
+        &self,
+        id: BucketId,
+        deleted: bool,
+        options: &CollectOptions,
+        raises: bool,
+        report: &mut CollectReport,
+    ) -> Result<()> {
+        match (deleted, options.dry) {
+            (true, true) => return Ok(()),
+            (true, false) => {
+                report.versions += self.remove_bucket_rows(id).await?;
+                return Ok(());
+            }
+            (false, true) => {
+                report.numbers_ended += self.ending(id, options.now).await?;
+                return Ok(());
+            }
+            (false, false) => {}
+        }
+        // What a layer ends is in the log only once it is folded.
+        fold_all(self, id).await?;
+        if mutant::on(Mutant::CollectBeforeFloor) {
+            let target = self.target_floor(id, options.now).await?;
+            report.versions += self.drop_history(id, Some(target)).await?;
+        }
+        if raises {
+            report.numbers_ended += self.raise_floor(id, options.now).await?;
+        }
+        self.expire_pins(id).await?;
+        report.versions += self.drop_history(id, None).await?;
+        report.versions += self.drop_released(id).await?;
+        Ok(())
     }
 
     async fn collectable(&self, options: &CollectOptions) -> Result<Vec<(BucketId, bool)>> {

@@ -84,7 +84,7 @@ impl<'t, 'v> Home<'t, 'v> {
     }
 
     /// Writes the bucket's row.
-    pub(super) fn save(self) {
+    pub(super) fn save(&mut self) {
         self.txn.put(keys::bucket(self.id), &self.row);
     }
 }

@@ -97,6 +97,9 @@ pub(super) fn find(
             if let Some(row) = current.filter(|row| row.summary.null) {
                 return Ok(Some(Place::Current(row)));
             }
+            if at == Number::MAX {
+                return find_newest_null(rows, bucket, path);
+            }
             for row in history(rows, bucket, path, at)? {
                 let (since, row) = row?;
                 if row.summary.null && row.shown_at(at) {
@@ -109,21 +112,54 @@ pub(super) fn find(
             if let Some(row) = current.filter(|row| row.summary.version == number) {
                 return Ok(Some(Place::Current(row)).filter(|_| !row.summary.null));
             }
-            // A version that was uncovered has moved to a later stretch; each row says to which.
-            let mut since = number;
-            while since <= at {
-                let Some(row) = HistoryRow::load(rows, &keys::history(bucket, path, since))? else { break };
-                if row.summary.version != number || row.summary.null {
-                    break;
-                }
-                match row.visibility {
-                    Visibility::Moved(next) if next <= at => since = next,
-                    _ => return Ok(Some(Place::History(since, row)).filter(|_| row.shown_at(at))),
-                }
-            }
-            Ok(None)
+            let Some((since, row)) = find_stretch(rows, bucket, path, number, at)? else { return Ok(None) };
+            Ok(Some(Place::History(since, row)).filter(|_| row.shown_at(at) && !row.summary.null))
         }
     }
+}
+
+/// The `null` version where it is not the newest.
+fn find_newest_null(
+    rows: &(impl Rows + ?Sized),
+    bucket: BucketId,
+    path: &ObjectPath,
+) -> Result<Option<Place>, CatalogError> {
+    let Some(NullRow(since)) = NullRow::load(rows, &keys::object(bucket, path))? else { return Ok(None) };
+    let row = HistoryRow::load(rows, &keys::history(bucket, path, since))?;
+    Ok(row.filter(|row| row.visibility == Visibility::Shown).map(|row| Place::History(since, row)))
+}
+
+/// The stretch of history that stands for a version as of `at`.
+fn find_stretch(
+    rows: &(impl Rows + ?Sized),
+    bucket: BucketId,
+    path: &ObjectPath,
+    number: Number,
+    at: Number,
+) -> Result<Option<(Number, HistoryRow)>, CatalogError> {
+    // A version that was uncovered has moved to a later stretch; each row says to which.
+    let mut since = number;
+    while since <= at {
+        let Some(row) = HistoryRow::load(rows, &keys::history(bucket, path, since))? else { break };
+        if row.summary.version != number {
+            break;
+        }
+        match row.visibility {
+            Visibility::Moved(next) if next <= at => since = next,
+            _ => return Ok(Some((since, row))),
+        }
+    }
+    // The first stretches may have been collected: the newest that is left says what the version is.
+    for row in history(rows, bucket, path, at)? {
+        let (since, row) = row?;
+        if since <= number {
+            break;
+        }
+        if row.summary.version == number {
+            return Ok(Some((since, row)));
+        }
+    }
+    Ok(None)
 }
 
 impl Home<'_, '_> {
@@ -286,6 +322,10 @@ impl Home<'_, '_> {
     /// Makes the newest version that S3 lists current again, unless it is a delete marker. Returns the row
     /// that no longer stands for it.
     fn uncover(&mut self, path: &ObjectPath, number: Number) -> Result<Option<Number>> {
+        // Without versioning nothing that was superseded is listed.
+        if self.row.versioning == Versioning::Off {
+            return Ok(None);
+        }
         let mut newest = None;
         for row in history(self.txn, self.id, path, Number::MAX)? {
             let (since, row) = row?;

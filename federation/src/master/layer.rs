@@ -5,7 +5,7 @@
 
 use futures_util::future::try_join_all;
 
-use super::body::{Owner, adopt};
+use super::body::{Adopted, Owner, adopt};
 use super::home::{Author, Home, Stamp, bucket};
 use super::lens::{Effect, Layer, effect, has_left, layer_paths, open_layers, resolve};
 use super::request::Actor;
@@ -31,6 +31,11 @@ pub(super) fn covers(home: &Home<'_, '_>, path: &ObjectPath) -> Result<bool> {
 
 /// Folds one key out of whatever layer covers it.
 pub(super) async fn settle_key(master: &Master, name: &BucketName, path: &ObjectPath) -> Result<()> {
+    settle_keys(master, name, vec![path.clone()]).await
+}
+
+/// Folds keys out of whatever layers cover them.
+pub(super) async fn settle_keys(master: &Master, name: &BucketName, paths: Vec<ObjectPath>) -> Result<()> {
     let bucket_name = name.clone();
     let (id, layers) = master
         .writer
@@ -40,7 +45,7 @@ pub(super) async fn settle_key(master: &Master, name: &BucketName, path: &Object
         })
         .await?;
     for layer in layers.into_iter().rev() {
-        fold_paths(master, id, &layer, vec![path.clone()], Progress::Aside).await?;
+        fold_paths(master, id, layer, paths.clone(), Progress::Aside).await?;
     }
     Ok(())
 }
@@ -83,7 +88,7 @@ pub(super) async fn fold_all(master: &Master, id: BucketId) -> Result<()> {
         } else {
             paths.last().cloned().map_or(Progress::Done, Progress::Through)
         };
-        fold_paths(master, id, &layer, paths, progress).await?;
+        fold_paths(master, id, layer, paths, progress).await?;
     }
 }
 
@@ -104,21 +109,37 @@ struct Folding {
     /// None to delete it.
     record: Option<ObjectRecord>,
     listed: Vec<Part>,
+    /// Whether its pieces are the version's to claim. Those of a damaged body are not: it stays whose it was, and
+    /// whoever reads the new version is told of the damage.
+    claims: bool,
 }
 
+/// Folds keys of a layer. It runs to its end even if the caller stops waiting: the copies it made are guarded until
+/// the transaction that claims them has run.
 async fn fold_paths(
     master: &Master,
     id: BucketId,
-    layer: &Layer,
+    layer: Layer,
     paths: Vec<ObjectPath>,
     progress: Progress,
 ) -> Result<()> {
-    let reading = layer.clone();
+    let folder = master.clone();
+    master.detached(async move { fold_to_end(&folder, id, layer, paths, progress).await }).await
+}
+
+async fn fold_to_end(
+    master: &Master,
+    id: BucketId,
+    layer: Layer,
+    paths: Vec<ObjectPath>,
+    progress: Progress,
+) -> Result<()> {
+    let (reading, looked_at) = (layer.clone(), paths.clone());
     let effects = master
         .writer
         .read(move |view| {
             let mut effects = Vec::new();
-            for path in paths {
+            for path in looked_at {
                 if has_left(view, id, &path, reading.number)? {
                     continue;
                 }
@@ -136,7 +157,7 @@ async fn fold_paths(
     let prepared: Vec<(Folding, Vec<SlotGuard>)> = try_join_all(prepared).await?;
     let (foldings, guards): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
     let number = layer.number;
-    master.writer.transact(move |txn| fold(txn, id, number, foldings, &progress)).await?;
+    master.writer.transact(move |txn| fold(txn, id, number, foldings, &paths, &progress)).await?;
     drop(guards);
     Ok(())
 }
@@ -147,13 +168,22 @@ async fn prepare(
     record: Option<ObjectRecord>,
     staged: bool,
 ) -> Result<(Folding, Vec<SlotGuard>)> {
-    match record {
-        Some(mut record) if !staged => {
-            let (body, listed, guards) = master.copy_body(&record.body, Urgency::Reserve).await?;
+    let mut folding = Folding { path, record, listed: Vec::new(), claims: true };
+    let Some(record) = folding.record.as_mut().filter(|_| !staged) else { return Ok((folding, Vec::new())) };
+    match master.copy_body(&record.body, Urgency::Reserve).await {
+        Ok((body, listed, guards)) => {
             record.body = body;
-            Ok((Folding { path, record: Some(record), listed }, guards))
+            folding.listed = listed;
+            Ok((folding, guards))
         }
-        record => Ok((Folding { path, record, listed: Vec::new() }, Vec::new())),
+        // One damaged body must not hold up the layer, its bucket and the collector.
+        Err(error @ Error::Damaged { .. }) => {
+            let path = &folding.path;
+            tracing::error!(%path, error = &error as &dyn std::error::Error, "restored with a damaged body");
+            folding.claims = false;
+            Ok((folding, Vec::new()))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -162,6 +192,7 @@ fn fold(
     id: BucketId,
     number: Number,
     foldings: Vec<Folding>,
+    looked_at: &[ObjectPath],
     progress: &Progress,
 ) -> Result<()> {
     let key = keys::layer(id, number);
@@ -183,7 +214,8 @@ fn fold(
                 let owner = Owner::Version(id, stamp.number, stamp.ordinal);
                 match staged {
                     Some(_) => home.take_over_slots(&record.body, owner),
-                    None => home.claim_body(&record.body, &folding.listed, owner)?,
+                    None if folding.claims => home.claim_body(&record.body, &folding.listed, owner)?,
+                    None => home.claim_large(&record.body)?,
                 }
                 home.put_version(&folding.path, stamp, &who, record)?;
             }
@@ -193,6 +225,12 @@ fn fold(
         }
         if let Some(staged) = staged {
             home.txn.remove(Table::Staged, keys::staged(staged, &folding.path));
+        }
+    }
+    if let Some(staged) = staged {
+        // What had no effect, such as deleting what was not there, is done with too.
+        for path in looked_at {
+            unstage(home.txn, id, staged, path)?;
         }
     }
     match progress {
@@ -206,6 +244,8 @@ fn fold(
                 home.txn.remove(Table::Meta, keys::commit_begun(staged));
             }
             home.row.open_layers = home.row.open_layers.saturating_sub(1);
+            // What only the layer's source kept may go.
+            home.row.released = true;
             home.txn.remove(Table::Layers, key);
         }
     }
@@ -239,7 +279,7 @@ impl Master {
             return Err(Error::InvalidRequest { reason: "name the snapshot to restore: BUCKET@SNAPSHOT".to_owned() });
         };
         let prefix = prefix.to_vec();
-        self.publish(&source.bucket, author(actor), move |home| {
+        self.publish(&source.bucket, None, author(actor), move |home| {
             let number = resolve(home.txn, home.id, &home.row, &snapshot)?;
             Ok(LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.clone() })
         })
@@ -249,6 +289,7 @@ impl Master {
     async fn publish(
         &self,
         name: &BucketName,
+        only: Option<BucketId>,
         who: Author,
         source: impl Fn(&Home<'_, '_>) -> Result<LayerSource> + Clone + Send + 'static,
     ) -> Result<Number> {
@@ -259,6 +300,9 @@ impl Master {
                 .writer
                 .transact(move |txn| {
                     let mut home = Home::open(txn, &bucket_name)?;
+                    if only.is_some_and(|only| only != home.id) {
+                        return Err(Error::NoSuchBucket { bucket: bucket_name });
+                    }
                     if home.row.open_layers > 0 {
                         return Ok(None);
                     }
@@ -325,71 +369,98 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Adds changes; a later one of a key replaces an earlier one. A record that comes with a body has it for its own.
+    /// Adds changes; a later one of a key replaces an earlier one. A record has the body that comes with it, or none.
     pub async fn stage(&mut self, changes: Vec<StagedChange>) -> Result<()> {
         Limits::check("commit_stage_keys_max", changes.len(), self.master.limits.commit_stage_keys_max)?;
         self.master.admit()?;
+        let bodiless = |change: &StagedChange| matches!(&change.content, Some((record, None)) if record.body != Body::Empty || record.size != 0);
+        if let Some(change) = changes.iter().find(|change| bodiless(change)) {
+            return Err(Error::InvalidRequest { reason: format!("{}: its body was not staged with it", change.path) });
+        }
         self.keys += changes.len() as u64;
-        let mut rows = Vec::with_capacity(changes.len());
-        let mut bodies = Vec::new();
-        for change in changes {
-            let row = match change.content {
-                None => (StagedRow::Delete, None),
-                Some((mut record, None)) => {
-                    record.modified = self.master.clock.wall();
-                    (StagedRow::Put(record), None)
-                }
-                Some((mut record, Some(mut body))) => {
-                    self.master.blobs.persist(&mut body).await?;
-                    let stored = body.stored().unwrap_or(Stored::Empty);
-                    record.body = stored.piece().map_or(Body::Empty, Body::Whole);
-                    record.size = body.length();
-                    record.modified = self.master.clock.wall();
-                    bodies.push(body);
-                    (StagedRow::Put(record), Some(stored))
-                }
-            };
-            rows.push((change.path, row.0, row.1));
-        }
-        let (id, layer) = (self.id, self.layer);
-        let taken = self
-            .master
-            .writer
-            .transact(move |txn| {
-                let mut taken = Vec::new();
-                txn.put_raw(Table::Meta, keys::commit_begun(layer), id.0.to_vec());
-                for (path, row, stored) in rows {
-                    unstage(txn, id, layer, &path)?;
-                    if let Some(stored) = &stored {
-                        taken.push(match stored {
-                            Stored::Blob(blob) => adopt(txn, blob)?,
-                            Stored::Empty | Stored::Slot(_) => true,
-                        });
-                    }
-                    if let StagedRow::Put(record) = &row {
-                        for piece in super::body::pieces(&record.body) {
-                            super::body::claim(txn, id, &piece, Owner::Staged(layer))?;
-                        }
-                    }
-                    txn.put(keys::staged(layer, &path), &row);
-                }
-                Ok(taken)
-            })
-            .await?;
-        for (body, taken) in bodies.into_iter().zip(taken) {
-            if taken {
-                body.claimed();
-            }
-        }
-        Ok(())
+        let (master, id, layer) = (self.master.clone(), self.id, self.layer);
+        // Bodies are guarded until the transaction that claims them has run, whoever waits for it.
+        self.master.detached(async move { stage_to_end(&master, id, layer, changes).await }).await
     }
 
     /// Publishes everything that was staged as one change. Returns its number.
-    pub async fn publish(mut self, actor: &Actor, message: &str) -> Result<Number> {
-        let (layer, keys, message) = (self.layer, std::mem::take(&mut self.keys), message.to_owned());
-        let source = move |_: &Home<'_, '_>| Ok(LayerSource::Staged { layer, message: message.clone(), keys });
-        self.master.publish(&self.bucket, author(actor), source).await
+    pub async fn publish(self, actor: &Actor, message: &str) -> Result<Number> {
+        let (who, master, message) = (author(actor), self.master.clone(), message.to_owned());
+        master
+            .detached(async move {
+                let (layer, keys) = (self.layer, self.keys);
+                let source = move |_: &Home<'_, '_>| Ok(LayerSource::Staged { layer, message: message.clone(), keys });
+                // The commit is under way until it is published.
+                self.master.publish(&self.bucket, Some(self.id), who, source).await
+            })
+            .await
     }
+}
+
+async fn stage_to_end(master: &Master, id: BucketId, layer: LayerId, changes: Vec<StagedChange>) -> Result<()> {
+    let mut rows = Vec::with_capacity(changes.len());
+    let mut bodies = Vec::new();
+    for change in changes {
+        let (row, stored) = match change.content {
+            None => (StagedRow::Delete, None),
+            Some((mut record, body)) => {
+                record.modified = master.clock.wall();
+                let stored = match body {
+                    None => None,
+                    Some(mut body) => {
+                        master.blobs.persist(&mut body).await?;
+                        let stored = body.stored().unwrap_or(Stored::Empty);
+                        let damaged = master.find_damaged(&stored).await?;
+                        record.body = stored.piece().map_or(Body::Empty, Body::Whole);
+                        record.size = body.length();
+                        bodies.push(body);
+                        Some((stored, damaged))
+                    }
+                };
+                (StagedRow::Put(record), stored)
+            }
+        };
+        rows.push((change.path, row, stored));
+    }
+    let taken = master
+        .writer
+        .transact(move |txn| {
+            let mut taken = Vec::new();
+            txn.put_raw(Table::Meta, keys::commit_begun(layer), id.0.to_vec());
+            for (path, row, stored) in rows {
+                unstage(txn, id, layer, &path)?;
+                if let Some((stored, damaged)) = &stored {
+                    taken.push(match stored {
+                        Stored::Blob(blob) => adopt(txn, blob, *damaged)?,
+                        Stored::Empty | Stored::Slot(_) => Adopted::Taken,
+                    });
+                }
+                if let StagedRow::Put(record) = &row {
+                    for piece in super::body::pieces(&record.body) {
+                        super::body::claim(txn, id, &piece, Owner::Staged(layer))?;
+                    }
+                }
+                txn.put(keys::staged(layer, &path), &row);
+            }
+            Ok(taken)
+        })
+        .await;
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            if matches!(error, Error::Storage { .. }) {
+                // The commit may have taken place: the collector asks the catalog.
+                bodies.into_iter().for_each(StagedBody::leave);
+            }
+            return Err(error);
+        }
+    };
+    for (body, taken) in bodies.into_iter().zip(taken) {
+        if taken == Adopted::Taken {
+            body.claimed();
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Commit {

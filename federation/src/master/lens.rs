@@ -14,7 +14,9 @@ use crate::catalog::rows::{
 };
 use crate::catalog::{CatalogError, KeyRange, RowIterator, Rows, Table, keys};
 use crate::error::{Error, Result};
-use crate::types::{Attributes, BucketAt, BucketId, Number, ObjectPath, ObjectRecord, SnapshotRef, Summary, Timestamp};
+use crate::types::{
+    Attributes, BucketAt, BucketId, ETag, Number, ObjectPath, ObjectRecord, SnapshotRef, Summary, Timestamp,
+};
 
 /// An open layer.
 #[derive(Clone, Debug)]
@@ -145,7 +147,8 @@ impl<'a> Lens<'a> {
             if row.marker && row.shown_at(self.at) {
                 return Ok(Seen::Marker(row.summary));
             }
-            if !row.marker && row.visibility == crate::catalog::rows::Visibility::Shown {
+            // Older rows only matter where what S3 lists may be below what it hides.
+            if row.shown_at(self.at) || self.row.versioning == super::Versioning::Off {
                 break;
             }
         }
@@ -171,7 +174,16 @@ impl<'a> Lens<'a> {
                 };
                 Ok(Some(Seen::Live(Live { summary, layered: Some(record) })))
             }
-            Effect::Delete => Ok(Some(Seen::Absent)),
+            Effect::Delete if self.row.versioning == super::Versioning::Off => Ok(Some(Seen::Absent)),
+            Effect::Delete => Ok(Some(Seen::Marker(Summary {
+                version: layer.number,
+                ordinal: 0,
+                null: self.row.versioning != super::Versioning::Enabled,
+                size: 0,
+                modified: layer.row.time.wall,
+                etag: ETag { md5: [0; 16], parts: None },
+                checksum: None,
+            }))),
         }
     }
 
@@ -285,7 +297,8 @@ pub(super) fn effect(rows: &dyn Rows, bucket: BucketId, layer: &Layer, path: &Ob
             let attributes = source.attributes(path, version)?;
             let same = source.id == bucket
                 && now.is_some_and(|now| now.summary.version == version)
-                && attributes_at(rows, bucket, path, version, Number::MAX)? == attributes;
+                // As of the layer: tags that are set later are the newer word, and the layer's effect stays what it is.
+                && attributes_at(rows, bucket, path, version, layer.number)? == attributes;
             if same {
                 return Ok(Effect::None);
             }

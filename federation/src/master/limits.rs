@@ -38,9 +38,9 @@ impl Default for Limits {
         Limits {
             disk_reserve: 1 << 30,
             buckets_max: 10_000,
-            bucket_tags_max: 10_000,
+            bucket_tags_max: 1000,
             bucket_uploads_max: 100_000,
-            snapshot_message_bytes_max: 64 * 1024,
+            snapshot_message_bytes_max: 1024,
             part_bytes_min: 5 * 1024 * 1024,
             list_rows_max: 50_000,
             commit_stage_keys_max: 10_000,

@@ -25,6 +25,7 @@ mod write;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use body::{BodyReader, ByteStream};
 pub use layer::{Commit, StagedChange};
@@ -45,6 +46,9 @@ use crate::types::LayerId;
 /// What a transaction adds to the catalog, about, in bytes.
 const CATALOG_WRITE_BYTES: u64 = 16 * 1024;
 
+/// Which part of the reserve is the collector's alone.
+const COLLECTOR_SHARE: u64 = 4;
+
 /// The Master of a cluster.
 #[derive(Clone)]
 pub struct Master {
@@ -58,6 +62,10 @@ pub struct Master {
     commits: Arc<Mutex<HashSet<LayerId>>>,
     /// Held by the pass of the collector that is under way.
     collecting: Arc<tokio::sync::Mutex<()>>,
+    /// What the last life of the process left behind.
+    leftovers: Arc<Mutex<collect::Leftovers>>,
+    /// When this life began, since boot.
+    opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.
     _lock: Option<Arc<crate::disk::DirLock>>,
 }
@@ -85,6 +93,13 @@ impl Master {
     fn admit(&self) -> Result<()> {
         // Rarely more than a look at the clock: the disk's answer is kept for a moment.
         Ok(self.blobs.backend().admit(CATALOG_WRITE_BYTES, Urgency::Normal)?)
+    }
+
+    /// Refuses deletes while less than the collector's own share of the reserve is free: what they add to the
+    /// catalog must not keep it from giving space back.
+    fn admit_delete(&self) -> Result<()> {
+        let free = self.blobs.backend().free_space()?;
+        if free < self.limits.disk_reserve / COLLECTOR_SHARE { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// Runs `work` to its end even if the caller stops waiting for it.

@@ -2,24 +2,28 @@
 
 use md5::{Digest as _, Md5};
 
-use super::body::{INLINE_PARTS_MAX, Owner, adopt, claim, encode_parts, pieces, release, take_over};
+use super::body::{Adopted, INLINE_PARTS_MAX, Owner, adopt, claim, encode_parts, pieces, release, take_over};
 use super::home::{Author, Home, bucket};
+use super::key::name_of;
 use super::list::common_prefix;
 use super::request::{
     Actor, AfterUpload, CompleteRequest, ListPage, NamedPart, PartBody, PartRequest, UploadInfo, UploadItem,
-    UploadRequest, UploadedPart, UploadsQuery, Written,
+    UploadRequest, UploadedPart, UploadsQuery, Versioning, Written,
 };
 use super::write::{author, blob_parts, finish, newest, written};
 use super::{Limits, Master};
 use crate::blobs::{SlotGuard, Stored, Urgency};
-use crate::catalog::rows::{PartRow, Record, UploadRow};
+use crate::catalog::rows::{CompletedRow, PartRow, Record, UploadRow};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
 use crate::types::{
-    Body, BucketId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ETag, ObjectPath, ObjectRecord, Part, Piece,
-    Timestamp, UploadId,
+    Body, BucketId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ETag, FileId, ObjectPath, ObjectRecord,
+    Part, Piece, Timestamp, UploadId,
 };
+
+/// How often a completion is tried when compaction is at work on its parts.
+const COMPLETE_TRIES_MAX: u32 = 8;
 
 /// The highest part number of S3.
 pub const PART_NUMBER_MAX: u16 = 10_000;
@@ -119,7 +123,8 @@ impl Master {
                 self.blobs.persist(&mut body).await?;
                 let stored = body.stored().unwrap_or(Stored::Empty);
                 let row = row(stored.piece());
-                let outcome = self.claim_part(name, path, upload, number, row, Some(stored)).await;
+                let damaged = self.find_damaged(&stored).await?;
+                let outcome = self.claim_part(name, path, upload, number, row, Some((stored, damaged))).await;
                 finish::<UploadedPart>(body, outcome)
             }
             PartBody::Reference(version) => {
@@ -145,16 +150,16 @@ impl Master {
         upload: UploadId,
         number: u16,
         row: PartRow,
-        stored: Option<Stored>,
-    ) -> Result<(UploadedPart, bool)> {
+        stored: Option<(Stored, Option<FileId>)>,
+    ) -> Result<(UploadedPart, Adopted)> {
         self.writer
             .transact(move |txn| {
                 let (id, _) = bucket(txn, &name)?;
                 load_upload(txn, id, &path, upload)?;
                 let key = keys::part(upload, number);
                 let taken = match &stored {
-                    Some(Stored::Blob(blob)) => adopt(txn, blob)?,
-                    _ => true,
+                    Some((Stored::Blob(blob), damaged)) => adopt(txn, blob, *damaged)?,
+                    _ => Adopted::Taken,
                 };
                 // The new piece is claimed first: it may be the content of the one it replaces.
                 let replaced = PartRow::load(txn, &key)?.and_then(|row| row.piece);
@@ -250,16 +255,50 @@ impl Master {
         request: CompleteRequest,
     ) -> Result<Written> {
         let (master, author, name, path) = (self.clone(), author(actor), name.clone(), path.clone());
-        self.detached(async move { master.complete_to_end(author, name, path, upload, request).await }).await
+        self.detached(async move {
+            for _ in 1..COMPLETE_TRIES_MAX {
+                match master.complete_to_end(&author, &name, &path, upload, &request).await {
+                    // Compaction moved a part between the look and the transaction.
+                    Err(Error::Conflict) => {}
+                    // A client that did not hear the answer asks again.
+                    Err(Error::NoSuchUpload { .. }) => return master.completed(&name, &path, upload).await,
+                    outcome => return outcome,
+                }
+            }
+            master.complete_to_end(&author, &name, &path, upload, &request).await
+        })
+        .await
+    }
+
+    /// The answer to a completion that took place before, as long as its version is there.
+    async fn completed(&self, name: &BucketName, path: &ObjectPath, upload: UploadId) -> Result<Written> {
+        let (name, path) = (name.clone(), path.clone());
+        self.writer
+            .read(move |view| {
+                let gone = || Error::NoSuchUpload { upload };
+                let (id, row) = bucket(view, &name)?;
+                let completed = CompletedRow::load(view, &keys::parts_of(upload))?;
+                let completed = completed.filter(|row| row.bucket == id && row.path == path).ok_or_else(gone)?;
+                let record = super::lens::record_of(view, id, &completed.summary).map_err(|_| gone())?;
+                Ok(Written {
+                    number: completed.summary.version,
+                    name: (row.versioning != Versioning::Off).then(|| name_of(&completed.summary)),
+                    etag: record.etag,
+                    size: record.size,
+                    modified: record.modified,
+                    checksum: record.checksum,
+                })
+            })
+            .await
     }
 
     async fn complete_to_end(
         &self,
-        author: Author,
-        name: BucketName,
-        path: ObjectPath,
+        author: &Author,
+        name: &BucketName,
+        path: &ObjectPath,
         upload: UploadId,
-        request: CompleteRequest,
+        request: &CompleteRequest,
     ) -> Result<Written> {
         let minimum = self.limits.part_bytes_min;
         let (looking, key, wanted) = (name.clone(), path.clone(), request.parts.clone());
@@ -272,7 +311,7 @@ impl Master {
             })
             .await?;
         let (body, guard) = self.body_of(&parts).await?;
-        let chosen = std::sync::Arc::new((parts, body, request));
+        let chosen = std::sync::Arc::new((parts, body, request.clone()));
         let outcome = self
             .change_key(
                 &name,
@@ -388,6 +427,8 @@ fn complete(
     home.txn.remove(Table::Uploads, keys::upload(home.id, path, upload));
     home.row.uploads = home.row.uploads.saturating_sub(1);
     let summary = home.put_version(path, stamp, author, record.clone())?;
+    let completed = CompletedRow { bucket: home.id, path: path.clone(), summary, time: wall };
+    home.txn.put(keys::parts_of(upload), &completed);
     Ok(written(home, &summary, &record))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::collect::Leftovers;
 use super::generation;
 use super::layer::fold_all;
 use super::readers::Readers;
@@ -83,9 +84,7 @@ impl Seams {
         segment_bytes: u64,
     ) -> Result<Self> {
         let known = generation::read(&*disk)?;
-        if known > 0
-            && disk.open(Path::new(CATALOG_FILE), false).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        {
+        if !has_catalog(&*disk) && (known > 0 || has_bodies(&*disk)) {
             return Err(Error::CatalogOutdated);
         }
         let catalog: Arc<dyn Catalog> =
@@ -103,6 +102,17 @@ impl Seams {
         let backend = Arc::new(LocalBackend::open(disk, options)?);
         Ok(Seams { catalog, backend, blocking, clock, ids })
     }
+}
+
+/// Whether there is a catalog that holds anything.
+fn has_catalog(disk: &dyn Disk) -> bool {
+    disk.open(Path::new(CATALOG_FILE), false).and_then(|file| file.len()).is_ok_and(|length| length > 0)
+}
+
+/// Whether there are bodies, or folders for them.
+fn has_bodies(disk: &dyn Disk) -> bool {
+    let any = |folder| disk.list(Path::new(folder)).is_ok_and(|names| !names.is_empty());
+    any("segments") || any("bodies")
 }
 
 /// The ids below which nothing may be given out again.
@@ -135,8 +145,13 @@ impl Master {
                 let cache = opening.catalog_cache_bytes;
                 let seams = Seams::on_disk(disk, &limits, cache, blocking, clock, ids, segment_bytes)?;
                 // Nobody reads yet: the one moment at which pages can be given back.
-                if seams.catalog.compact()? {
-                    tracing::info!("catalog compacted");
+                match seams.catalog.compact() {
+                    Ok(true) => tracing::info!("catalog compacted"),
+                    Ok(false) => {}
+                    // It serves as it is.
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "catalog not compacted");
+                    }
                 }
                 Ok::<_, Error>((lock, seams))
             })
@@ -156,6 +171,7 @@ impl Master {
         lock: Option<Arc<crate::disk::DirLock>>,
     ) -> Result<Master> {
         let Seams { catalog, backend, blocking, clock, ids } = seams;
+        let clock_at_open = clock.boottime();
         let master = Master {
             writer: Writer::new(catalog, Arc::clone(&blocking), durability),
             blobs: Blobs::new(backend, blocking, BlobLimits::default()),
@@ -165,9 +181,12 @@ impl Master {
             readers: Readers::default(),
             commits: Arc::default(),
             collecting: Arc::default(),
+            leftovers: Arc::default(),
+            opened: clock_at_open,
             _lock: lock,
         };
-        master.sweep_files().await?;
+        let leftovers = master.find_leftovers().await?;
+        *master.leftovers.lock().expect("no holder of this lock panics") = leftovers;
         master.remember_ids().await?;
         master.sweep_staged().await?;
         for id in master.layered().await? {
@@ -215,32 +234,41 @@ impl Master {
             .await
     }
 
-    /// Removes what an earlier life of the process left behind: unfinished bodies, and bodies that the catalog does
-    /// not know because their transaction never committed.
-    async fn sweep_files(&self) -> Result<()> {
+    /// Looks for what an earlier life of the process left behind. Unfinished bodies go at once. Whole ones that the
+    /// catalog does not know, because their transaction never committed, are only noted: should the catalog be
+    /// an old copy of itself, there is time to notice before the collector takes them.
+    async fn find_leftovers(&self) -> Result<Leftovers> {
         let backend = self.blobs.backend().clone();
         self.writer
             .read(move |view| {
-                let (_, known) = used_ids(view)?;
+                let (segment_known, _) = used_ids(view)?;
+                let mut leftovers = Leftovers::default();
                 for found in backend.list()? {
-                    let removed = match found {
-                        Found::Unfinished { file, .. } => backend.remove_unfinished(file),
-                        // Below the mark of the last start only the collector leaves files, and not often.
-                        Found::File { file, hash, unclaimed: false, .. } => {
-                            let row = BlobRow::load(view, &keys::blob(hash))?;
-                            if row.is_some_and(|row| row.file == file) {
-                                continue;
+                    match found {
+                        Found::Unfinished { file, .. } => {
+                            if let Err(error) = backend.remove_unfinished(file) {
+                                tracing::warn!(%error, "unfinished body not removed");
                             }
-                            tracing::info!(file = file.0, fresh = file >= known, "unclaimed body removed");
-                            backend.remove_file(file, &hash)
                         }
-                        Found::File { .. } | Found::Segment { .. } | Found::Foreign { .. } => continue,
-                    };
-                    if let Err(error) = removed {
-                        tracing::warn!(%error, "unclaimed body not removed");
+                        Found::File { file, hash, length, unclaimed: false } => {
+                            let row = BlobRow::load(view, &keys::blob(hash))?;
+                            if row.is_none_or(|row| row.file != file) {
+                                leftovers.files.push((file, hash, length));
+                            }
+                        }
+                        // Written since ids were last noted: by the last life, which may have known more.
+                        Found::Segment { segment, .. } if segment >= segment_known => {
+                            leftovers.segments.insert(segment);
+                        }
+                        Found::File { .. } | Found::Segment { .. } | Found::Foreign { .. } => {}
                     }
                 }
-                Ok(())
+                if !leftovers.files.is_empty() {
+                    let bytes: u64 = leftovers.files.iter().map(|(_, _, length)| length).sum();
+                    let files = leftovers.files.len();
+                    tracing::warn!(files, bytes, "bodies that the catalog does not know; collected after a day");
+                }
+                Ok(leftovers)
             })
             .await
     }

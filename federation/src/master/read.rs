@@ -58,6 +58,12 @@ impl Master {
                     Some(guard)
                 };
                 let length = version.record.size;
+                if pieces.iter().try_fold(0u64, |sum, (piece, _)| sum.checked_add(*piece)) != Some(length) {
+                    return Err(Error::Damaged {
+                        what: format!("version {} of {path}", version.number),
+                        source: "its pieces do not add up to its size".into(),
+                    });
+                }
                 Ok(Opened { version, body: BodyReader { blobs, catalog, length, pieces, guard } })
             })
             .await
@@ -138,6 +144,7 @@ pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Resul
         versioned: lens.versioning()? != Versioning::Off,
         tag_count: tags.as_ref().unwrap_or(&record.tags).len(),
         at: lens.number(),
+        origin: live.layered.is_none().then_some((lens.id, live.summary)),
         record,
     })
 }

@@ -79,6 +79,8 @@ pub struct Version {
     pub tag_count: usize,
     /// What the state that was read is numbered.
     pub at: Number,
+    /// Where the log has its record; none while it comes from a layer.
+    pub(super) origin: Option<(BucketId, Summary)>,
 }
 
 /// A version with its body.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::body::{Owner, adopt, load_parts};
+use super::body::{Adopted, Owner, adopt, load_parts};
 use super::home::{Author, Home};
 use super::key::{self, name_of};
 use super::lens::attributes_at;
@@ -18,7 +18,7 @@ use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result, VersionName};
 use crate::mutant::{self, Mutant};
 use crate::types::{
-    Attributes, Body, BucketName, Number, ObjectPath, ObjectRecord, Part, Piece, Slot, Summary, Timestamp,
+    Attributes, Body, BucketName, FileId, Number, ObjectPath, ObjectRecord, Part, Piece, Slot, Summary, Timestamp,
 };
 
 /// How often a write starts over because a layer or the collector was at work on what it needs.
@@ -97,6 +97,8 @@ struct NewVersion {
     parts: Vec<Part>,
     /// A large body that was just stored.
     stored: Option<Stored>,
+    /// The file that had its content and is damaged.
+    damaged: Option<FileId>,
     precondition: Precondition,
 }
 
@@ -139,7 +141,8 @@ impl Master {
             metadata,
             tags,
         };
-        let new = NewVersion { record, parts: Vec::new(), stored: Some(stored), precondition };
+        let damaged = self.find_damaged(&stored).await?;
+        let new = NewVersion { record, parts: Vec::new(), stored: Some(stored), damaged, precondition };
         let outcome = self.write_version(&author, &bucket, &path, new).await;
         finish(body, outcome)
     }
@@ -151,7 +154,7 @@ impl Master {
         bucket: &BucketName,
         path: &ObjectPath,
         new: NewVersion,
-    ) -> Result<(Written, bool)> {
+    ) -> Result<(Written, Adopted)> {
         let new = std::sync::Arc::new(new);
         self.change_key(
             bucket,
@@ -159,8 +162,8 @@ impl Master {
             move |home, path, author, wall| {
                 new.precondition.check(path, newest(home, path)?.as_ref())?;
                 let taken = match &new.stored {
-                    Some(Stored::Blob(blob)) => adopt(home.txn, blob)?,
-                    _ => true,
+                    Some(Stored::Blob(blob)) => adopt(home.txn, blob, new.damaged)?,
+                    _ => Adopted::Taken,
                 };
                 let stamp = home.issue(wall);
                 let mut record = new.record.clone();
@@ -238,8 +241,15 @@ impl Master {
         path: ObjectPath,
         request: CopyRequest,
     ) -> Result<Written> {
-        let mut record = source.record;
-        let (body, parts, guards) = self.copy_body(&record.body, Urgency::Normal).await?;
+        let (mut record, origin) = (source.record, source.origin);
+        let mut copied = self.copy_body(&record.body, Urgency::Normal).await;
+        for _ in 1..TRIES_MAX {
+            // Compaction may have moved a slot since the version was looked up; the log knows where to.
+            let (Err(Error::Damaged { .. }), Some((bucket, summary))) = (&copied, origin) else { break };
+            record = self.writer.read(move |view| super::lens::record_of(view, bucket, &summary)).await?;
+            copied = self.copy_body(&record.body, Urgency::Normal).await;
+        }
+        let (body, parts, guards) = copied?;
         record.body = body;
         if let Some((headers, metadata)) = request.description {
             record.headers = headers;
@@ -251,7 +261,7 @@ impl Master {
         if let Some(checksum) = request.checksum {
             record.checksum = Some(checksum);
         }
-        let new = NewVersion { record, parts, stored: None, precondition: request.precondition };
+        let new = NewVersion { record, parts, stored: None, damaged: None, precondition: request.precondition };
         let outcome = self.write_version(&author, &bucket, &path, new).await;
         drop(guards);
         Ok(outcome?.0)
@@ -313,37 +323,18 @@ impl Master {
         bucket: &BucketName,
         requests: Vec<DeleteRequest>,
     ) -> Result<Vec<Result<Deleted>>> {
+        self.admit_delete()?;
         let author = author(actor);
         let requests = std::sync::Arc::new(requests);
         for _ in 0..TRIES_MAX {
             let (name, author, wanted, wall) = (bucket.clone(), author.clone(), requests.clone(), self.clock.wall());
             let outcome = self
                 .writer
-                .transact(move |txn| {
-                    let mut home = Home::open(txn, &name)?;
-                    for request in wanted.iter() {
-                        if layer::covers(&home, &request.path)? {
-                            return Ok(Err(request.path.clone()));
-                        }
-                    }
-                    let results = wanted.iter().map(|request| delete_one(&mut home, request, &author, wall));
-                    let results = results.collect::<Vec<_>>();
-                    // Only conditions fail one key alone; anything else fails the request.
-                    let results = results
-                        .into_iter()
-                        .map(|result| match result {
-                            Err(error @ (Error::PreconditionFailed { .. } | Error::NoSuchKey { .. })) => Ok(Err(error)),
-                            Err(error) => Err(error),
-                            Ok(deleted) => Ok(Ok(deleted)),
-                        })
-                        .collect::<Result<Vec<_>>>()?;
-                    home.save();
-                    Ok(Ok(results))
-                })
+                .transact(move |txn| delete_all(&mut Home::open(txn, &name)?, &wanted, &author, wall))
                 .await?;
             match outcome {
-                Ok(results) => return Ok(results),
-                Err(path) => layer::settle_key(self, bucket, &path).await?,
+                Attempt::Done(results) => return Ok(results),
+                Attempt::Covered(paths) => layer::settle_keys(self, bucket, paths).await?,
             }
         }
         Err(Error::Conflict)
@@ -413,6 +404,44 @@ fn newest_attributes(
     Ok(row.and_then(|(key, _)| keys::descending(key.get(key.len().checked_sub(8)?..)?)))
 }
 
+/// How far an attempt to delete came.
+enum Attempt {
+    /// To its end.
+    Done(Vec<Result<Deleted>>),
+    /// Nowhere: an open layer still covers these keys.
+    Covered(Vec<ObjectPath>),
+}
+
+fn delete_all(
+    home: &mut Home<'_, '_>,
+    requests: &[DeleteRequest],
+    author: &Author,
+    wall: Timestamp,
+) -> Result<Attempt> {
+    if home.row.open_layers > 0 {
+        let mut covered = Vec::new();
+        for request in requests {
+            if layer::covers(home, &request.path)? {
+                covered.push(request.path.clone());
+            }
+        }
+        if !covered.is_empty() {
+            return Ok(Attempt::Covered(covered));
+        }
+    }
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        results.push(match delete_one(home, request, author, wall) {
+            // Only conditions fail one key alone; anything else fails the request.
+            Err(error @ (Error::PreconditionFailed { .. } | Error::NoSuchKey { .. })) => Err(error),
+            Err(error) => return Err(error),
+            Ok(deleted) => Ok(deleted),
+        });
+    }
+    home.save();
+    Ok(Attempt::Done(results))
+}
+
 fn delete_one(home: &mut Home<'_, '_>, request: &DeleteRequest, author: &Author, wall: Timestamp) -> Result<Deleted> {
     let path = &request.path;
     match request.version {
@@ -453,14 +482,14 @@ pub(super) fn blob_parts(mut parts: Vec<Part>) -> Vec<Part> {
 }
 
 /// Lets go of a body after the transaction that was to claim it.
-pub(super) fn finish<T>(body: StagedBody, outcome: Result<(T, bool)>) -> Result<T> {
+pub(super) fn finish<T>(body: StagedBody, outcome: Result<(T, Adopted)>) -> Result<T> {
     match outcome {
-        Ok((result, true)) => {
+        Ok((result, Adopted::Taken)) => {
             body.claimed();
             Ok(result)
         }
         // The content was there already: the new copy goes.
-        Ok((result, false)) => Ok(result),
+        Ok((result, Adopted::Known)) => Ok(result),
         // The commit may have taken place: the sweep asks the catalog.
         Err(error @ Error::Storage { .. }) => {
             body.leave();

@@ -142,6 +142,9 @@ impl FromStr for SnapshotRef {
     /// Accepts both spellings of a time: `2026-11-20T10:00Z` and, for aliases, `20261120t100000z`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+            if text.len() > 1 && text.starts_with('0') {
+                return Err(InvalidName::Snapshot);
+            }
             return text.parse().map(SnapshotRef::Number).map_err(|_| InvalidName::Snapshot);
         }
         if let Ok(tag) = text.parse() {
@@ -219,7 +222,8 @@ impl BucketAt {
     }
 
     fn split(text: &str, separator: &str) -> Result<Self, InvalidName> {
-        let (bucket, snapshot) = match text.split_once(separator) {
+        // A snapshot has no `--`, a bucket's name may end in `--at`.
+        let (bucket, snapshot) = match text.rsplit_once(separator) {
             Some((bucket, snapshot)) => (bucket, Some(snapshot.parse()?)),
             None => (text, None),
         };
@@ -266,6 +270,8 @@ mod tests {
         assert!(matches!(at("photos--at-before-upgrade"), Ok(Some(SnapshotRef::Tag(_)))));
         assert_eq!(at("photos--at-20261120t100000z"), at("photos--at-2026-11-20t10:00z"));
         assert_eq!(at("photos--at-"), Err(InvalidName::Snapshot));
+        assert_eq!(at("xyz--at--at-1"), Ok(Some(SnapshotRef::Number(Number(1)))));
+        assert_eq!(at("photos--at-042"), Err(InvalidName::Snapshot), "a number has one spelling");
         assert_eq!("photos@20261340t100000z".parse::<BucketAt>(), Err(InvalidName::Snapshot));
     }
 }

@@ -16,6 +16,9 @@ use crate::types::{BucketId, Number, Timestamp};
 /// How far the wall clock may move against the time since boot between two passes.
 const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(60);
 
+/// How many numbers a pass looks at one by one where the clock was ahead.
+const NUMBERS_LOOKED_AT_MAX: u64 = 20_000;
+
 /// The clocks as of the last pass.
 #[derive(Serialize, Deserialize)]
 struct Clocks {
@@ -117,10 +120,34 @@ fn target(
         return Ok(row.last);
     }
     let limit = wall.minus(row.keep_seconds.map_or(keep, Duration::from_secs));
+    if row.last_time.sequence > wall {
+        // The clock was ahead once: since then sequence times stand still, and only wall times tell ages.
+        return target_by_wall(rows, id, row, wall, limit);
+    }
     if limit < row.floor_time.sequence {
         return Ok(row.floor);
     }
     number_at(rows, id, row, limit)
+}
+
+/// The newest number from the floor on up to which every number is older than `limit` or was issued ahead of time.
+fn target_by_wall(
+    rows: &(impl Rows + ?Sized),
+    id: BucketId,
+    row: &BucketRow,
+    wall: Timestamp,
+    limit: Timestamp,
+) -> Result<Number> {
+    let mut target = row.floor;
+    let last = row.last.0.min(row.floor.0.saturating_add(NUMBERS_LOOKED_AT_MAX));
+    for number in (row.floor.0 + 1..=last).map(Number) {
+        match ChangeRow::load(rows, &keys::change(id, number, 0))?.map(|change| change.time.wall) {
+            Some(issued) if issued <= limit => target = number,
+            Some(issued) if issued <= wall => break,
+            _ => {}
+        }
+    }
+    Ok(target)
 }
 
 fn disagreement(last: &Clocks, now: &Clocks) -> Option<String> {

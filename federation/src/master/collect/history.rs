@@ -101,6 +101,9 @@ impl Master {
                 .writer
                 .transact(move |txn| {
                     let Some(id) = bucket_of_staged(txn, layer)? else { return Ok(false) };
+                    if owner_of(txn, layer)?.is_some() {
+                        return Ok(false);
+                    }
                     let range = KeyRange::prefix(&keys::staged_with(layer, &[]));
                     let mut paths = Vec::new();
                     for row in txn.range(Table::Staged, range)?.take(limit) {

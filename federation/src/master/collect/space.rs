@@ -116,7 +116,8 @@ impl Master {
         // Listed before the catalog is read: a slot that is claimed later is in a segment that is guarded now.
         let sealed = self.blobs.blocking().run(move || backend.sealed_segments()).await;
         let (share, of) = if now { COMPACT_NOW_BELOW } else { COMPACT_BELOW };
-        for segment in sealed {
+        let kept = self.kept_segments(now);
+        for segment in sealed.into_iter().filter(|sealed| !kept.contains(&sealed.segment)) {
             let live = self.live_bytes(segment.segment).await?;
             if live * of < segment.length * share || segment.length == 0 {
                 self.compact_segment(segment, report).await?;
@@ -199,6 +200,10 @@ impl Master {
             return Ok(());
         }
         self.remember_ids().await?;
+        // Asked again behind everything that was queued: a slot that was claimed late keeps its segment.
+        if self.live_bytes(segment.segment).await? > 0 {
+            return Ok(());
+        }
         let backend = self.blobs.backend().clone();
         self.blobs.blocking().run(move || backend.remove_segment(segment.segment)).await?;
         report.files_removed += 1;

@@ -151,6 +151,7 @@ def peak(server, work):
 
 def measure(server, seconds):
     """Figure → value, in the order in which they are shown."""
+    print(f"measuring {server.name}: some minutes", flush=True)
     found = {}
     server.start()
     time.sleep(1)

@@ -39,6 +39,22 @@ pub enum Command {
     Completions(CompletionsArgs),
 }
 
+impl Command {
+    /// Whether the command prints JSON, what goes wrong included.
+    #[must_use]
+    pub fn prints_json(&self) -> bool {
+        match self {
+            Command::Serve(_) | Command::Completions(_) => false,
+            Command::Bucket(arguments) => arguments.client.json,
+            Command::Snapshot(arguments) => arguments.client.json,
+            Command::Gc(arguments) => arguments.client.json,
+            Command::Du(arguments) => arguments.client.json,
+            Command::Check(arguments) => arguments.client.json,
+            Command::Status(arguments) => arguments.client.json,
+        }
+    }
+}
+
 /// `elton serve`. Each option can also stand in the configuration file or, where shown, in the environment; a flag
 /// goes over the environment and that over the file.
 #[derive(Debug, Default, Args)]
@@ -368,7 +384,9 @@ mod tests {
     #[test]
     fn client_options_stand_before_or_behind_the_subcommand() {
         for line in [["elton", "bucket", "--json", "ls"], ["elton", "bucket", "ls", "--json"]] {
-            let Command::Bucket(arguments) = Cli::try_parse_from(line).expect("lawful").command else {
+            let command = Cli::try_parse_from(line).expect("lawful").command;
+            assert!(command.prints_json());
+            let Command::Bucket(arguments) = command else {
                 panic!("another command");
             };
             assert!(arguments.client.json);

@@ -8,14 +8,14 @@ use gateway::credentials::{RootCredentials, SecretKey};
 const ACCESS_KEY: &str = "aws_access_key_id";
 const SECRET_KEY: &str = "aws_secret_access_key";
 
-/// The file's text for `keys`; `path` is where it will be.
+/// The file's text for `keys`; `path` is where it will be, `endpoint` where the server answers.
 #[must_use]
-pub fn render(keys: &RootCredentials, path: &Path) -> String {
+pub fn render(keys: &RootCredentials, path: &Path, endpoint: &str) -> String {
     let path = path.display();
     format!(
         "# The root keys of this Elton cluster: whoever has them may do everything. Keep this file to yourself.\n\
          # The elton commands read it by themselves (--data DIR). Other clients read it so:\n\
-         #   export AWS_SHARED_CREDENTIALS_FILE={path} AWS_ENDPOINT_URL=http://127.0.0.1:9000\n\
+         #   export AWS_SHARED_CREDENTIALS_FILE={path} AWS_ENDPOINT_URL={endpoint}\n\
          #   aws s3 ls\n\
          # To change the keys, edit the two lines below and start the server again.\n\
          [default]\n\
@@ -73,9 +73,11 @@ mod tests {
     #[test]
     fn what_is_rendered_is_read_back() {
         let keys = check("ELTONKEY", "secret/with+signs=").expect("lawful");
-        let read = parse(&render(&keys, Path::new("/data/credentials"))).expect("readable");
+        let read = parse(&render(&keys, Path::new("/data/credentials"), "https://elton:9000")).expect("readable");
         assert_eq!(read.access_key(), "ELTONKEY");
         assert_eq!(read.secret_key().expose(), "secret/with+signs=");
+        let text = render(&keys, Path::new("/data/credentials"), "https://elton:9000");
+        assert!(text.contains("AWS_ENDPOINT_URL=https://elton:9000\n"), "{text}");
     }
 
     #[test]

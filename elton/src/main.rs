@@ -53,6 +53,20 @@ impl Failure {
     }
 }
 
+/// Prints what clap has to say: help and versions on standard output, and what is wrong with a command line as any other
+/// failure.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let is_failure = error.use_stderr();
+    if is_failure && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        output::fail(text.trim_start_matches("error: ").trim_end(), true);
+    } else {
+        // Nothing can be done if nobody reads it.
+        let _ = error.print();
+    }
+    if is_failure { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
 fn main() -> ExitCode {
     panic_hook::install();
     // Several crates could bring a provider of their own; this is the one for the whole process.
@@ -60,7 +74,12 @@ fn main() -> ExitCode {
         output::complain("another TLS provider was installed before ring");
         return ExitCode::FAILURE;
     }
-    let result = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return not_understood(&error),
+    };
+    let as_json = command.prints_json();
+    let result = match command {
         Command::Serve(arguments) => serve::serve(&arguments).map_err(Failure::from),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
@@ -77,7 +96,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                output::complain(&text);
+                output::fail(&text, as_json);
             }
             failure.exit_code()
         }

@@ -30,6 +30,10 @@ pub const SENT_BYTES: &str = "elton_sent_bytes";
 pub const REQUESTS_IN_FLIGHT: &str = "elton_requests_in_flight";
 /// Connections that are open.
 pub const CONNECTIONS: &str = "elton_connections";
+/// Connections that were refused because their peer had its share.
+pub const CONNECTIONS_REFUSED: &str = "elton_connections_refused";
+/// Quiet connections that were ended to make place for others.
+pub const CONNECTIONS_EVICTED: &str = "elton_connections_evicted";
 /// Requests that were refused because too many were in flight.
 pub const REQUESTS_REFUSED: &str = "elton_requests_refused";
 /// Buckets.
@@ -81,6 +85,10 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Connections that were refused because their peer had its share.
+    pub connections_refused: Counter,
+    /// Quiet connections that were ended to make place for others.
+    pub connections_evicted: Counter,
     /// Requests that were refused because too many were in flight.
     pub refused: Counter,
     storage: StorageGauges,
@@ -108,6 +116,8 @@ impl Metrics {
             sent: Counter::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            connections_evicted: Counter::default(),
             refused: Counter::default(),
             storage: StorageGauges::default(),
         };
@@ -118,6 +128,9 @@ impl Metrics {
         registry.register(SENT_BYTES, "Bytes of reply bodies", metrics.sent.clone());
         registry.register(REQUESTS_IN_FLIGHT, "Requests being answered", metrics.in_flight.clone());
         registry.register(CONNECTIONS, "Open connections", metrics.connections.clone());
+        let (refused, evicted) = (metrics.connections_refused.clone(), metrics.connections_evicted.clone());
+        registry.register(CONNECTIONS_REFUSED, "Connections refused to a peer that has its share", refused);
+        registry.register(CONNECTIONS_EVICTED, "Quiet connections ended to make place for others", evicted);
         registry.register(REQUESTS_REFUSED, "Requests refused with SlowDown", metrics.refused.clone());
         registry.register(BUILD, "The build", Info::new([("version", version.to_owned())]));
         metrics.storage.register(registry);

@@ -12,6 +12,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("ELTON_TEST_BINARY", ROOT / "target/release/elton"))
 MUTANTS = pathlib.Path(os.environ.get("ELTON_TEST_MUTANTS_BINARY", ROOT / "target/release/elton-mutants"))
+# Fills a bucket through the core's commit.
+FILL = ROOT / "target/release/elton-fill"
 
 ACCESS_KEY = "ELTONTESTACCESSKEY01"
 SECRET_KEY = "test/secret+key0123456789abcdefghijklmnop"

@@ -27,20 +27,23 @@ def aws(server, *arguments, check=True, timeout=900):
     return done
 
 
-@pytest.fixture
-def home(server):
+def make_bucket(server) -> str:
     name = bucket_name("aws")
     aws(server, "s3", "mb", f"s3://{name}")
     return name
 
 
+@pytest.fixture
+def home(server):
+    return make_bucket(server)
+
+
 @pytest.mark.timeout(1800)
 def test_source_tree_both_ways(http_server, tmp_path):
     """Tens of thousands of files there and back again, byte for byte; what has not changed is not sent again."""
-    name = bucket_name("aws-tree")
-    aws(http_server, "s3", "mb", f"s3://{name}")
+    name = make_bucket(http_server)
     there, back = tmp_path / "there", tmp_path / "back"
-    source_tree(there, parameter("AWS_FILES", 20_000))
+    source_tree(there, parameter("AWS_FILES", 10_000))
     expected = digests(there)
     sync = lambda source, target, *options: aws(http_server, "s3", "sync", source, target, *options).stdout
     sync(there, f"s3://{name}", "--only-show-errors")
@@ -74,8 +77,9 @@ def test_cp_ls_mv_rm(server, home, tmp_path):
     assert aws(server, "s3", "rb", f"s3://{home}").stdout.startswith("remove_bucket")
 
 
-def test_streams(server, home, tmp_path):
+def test_streams(http_server, tmp_path):
     """`aws s3 cp -`: a pipe of unknown length, in parts."""
+    server, home = http_server, make_bucket(http_server)
     source = write(tmp_path / "file", "pipe", 20_000_000)
     with open(source, "rb") as pipe:
         done = subprocess.run(
@@ -103,8 +107,7 @@ def test_multipart_and_checksums(server, home, tmp_path):
 
 
 def test_presign(http_server, tmp_path):
-    name = bucket_name("aws-presign")
-    aws(http_server, "s3", "mb", f"s3://{name}")
+    name = make_bucket(http_server)
     source = write(tmp_path / "file", "presign", 1000)
     aws(http_server, "s3", "cp", source, f"s3://{name}/a b")
     url = aws(http_server, "s3", "presign", f"s3://{name}/a b", "--expires-in", "60").stdout.strip()
@@ -115,8 +118,9 @@ def test_presign(http_server, tmp_path):
     assert urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url).read() == source.read_bytes()
 
 
-def test_s3api(server, home, tmp_path):
+def test_s3api(http_server, tmp_path):
     """One of each kind of call that people script."""
+    server, home = http_server, make_bucket(http_server)
     api = lambda *arguments: json.loads(aws(server, "s3api", *arguments, "--bucket", home).stdout or "{}")
     data = tmp_path / "data"
     data.write_bytes(b"one")
@@ -142,8 +146,9 @@ def test_s3api(server, home, tmp_path):
     assert refused.returncode != 0 and "NotImplemented" in refused.stderr
 
 
-def test_state_of_a_while_ago(server, home, tmp_path):
+def test_state_of_a_while_ago(http_server, tmp_path):
     """The past as a bucket: `aws s3 sync` from it restores a folder."""
+    server, home = http_server, make_bucket(http_server)
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     for number in range(20):

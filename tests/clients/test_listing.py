@@ -139,7 +139,12 @@ def test_a_thousand_at_the_most(raw, s3, bucket):
     assert len(s3.list_objects(Bucket=bucket)["Contents"]) == 1000
 
 
-@pytest.mark.parametrize("token", ["", "x", "garbage", "AAAA", "1" * 2000, "../..", "ünicode"])
+def test_an_empty_continuation_token_is_none(raw, filled):
+    reply = raw.request("GET", raw.path(filled), {"list-type": "2", "continuation-token": ""})
+    assert reply.status == 200 and b"<Key>" in reply.body, reply
+
+
+@pytest.mark.parametrize("token", ["x", "garbage", "AAAA", "1" * 2000, "../..", "ünicode"])
 def test_continuation_tokens_that_are_none(raw, filled, token):
     reply = raw.request("GET", raw.path(filled), {"list-type": "2", "continuation-token": token})
     assert reply.status == 400 and reply.code == "InvalidArgument", reply

@@ -210,7 +210,7 @@ def test_ten_thousand_parts(http_server):
     with Raw(http_server) as raw:
         name = "ten-thousand-parts"
         raw.request("PUT", raw.path(name))
-        count = 10_000 if parameter("LONG", 0) else 1_500
+        count = 10_000 if parameter("LONG", 0) else 1_000
         data = body("ten thousand", 5 * MIB)
         raw.put(name, "source", data)
         path = raw.path(name, "k")

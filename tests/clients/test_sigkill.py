@@ -9,11 +9,10 @@ from checks import command, hold
 from conftest import parameter
 from load import Load
 from raw import Raw
-from server import BINARY, Server, elton
+from server import FILL, Server, elton
 
 START_SECONDS_MAX = 2.0
 WRITERS = 8
-FILL = BINARY.with_name("elton-fill")
 
 
 def kill_under_load(server: Server, rounds: int, seed=0):

@@ -2,6 +2,7 @@
 
 import datetime
 import random
+import subprocess
 import time
 import urllib.parse
 
@@ -9,7 +10,8 @@ import pytest
 
 import checks
 from content import body
-from raw import md5
+from raw import Raw, md5
+from server import FILL, Server
 from test_objects import refused
 
 
@@ -88,6 +90,38 @@ def test_pages_of_a_snapshot(s3, raw, bucket):
         )
         assert [p["Prefix"] for page in pages for p in page.get("CommonPrefixes", [])] == [f"d{n}/" for n in range(5)]
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_pages_that_find_nothing(tmp_path):
+    """A page of the past looks at a bounded number of rows, may be empty, and says where to go on all the same."""
+    keys = 120_000
+    subprocess.run([FILL, tmp_path / "data", "many", str(keys)], check=True, timeout=120)
+    with Server(tmp_path / "data") as server, Raw(server, timeout=20) as raw:
+        full = raw.put("many", "zzz", b"last").number
+        for at in range(0, keys, 1000):
+            listed = "".join(f"<Object><Key>{n // 1000:03}/{n:07}</Key></Object>" for n in range(at, at + 1000))
+            document = f"<Delete><Quiet>true</Quiet>{listed}</Delete>".encode()
+            reply = raw.request("POST", raw.path("many"), {"delete": ""}, {"content-md5": md5(document)}, document)
+            assert reply.status == 200, reply
+        for name in ("many", alias("many", reply.number)):
+            for version in ("1", "2"):
+                found, marker = [], {}
+                for _ in range(50):
+                    began = time.monotonic()
+                    page = raw.request(
+                        "GET", raw.path(name), {"list-type": version} | marker if version == "2" else marker
+                    )
+                    assert page.status == 200 and time.monotonic() - began < 5, page
+                    found += [key.text for key in page.xml.iter("Key")]
+                    if page.xml.findtext("IsTruncated") == "false":
+                        break
+                    field = "NextContinuationToken" if version == "2" else "NextMarker"
+                    marker = {"continuation-token" if version == "2" else "marker": page.xml.findtext(field)}
+                assert found == ["zzz"], (name, version)
+        # Past common prefixes a listing seeks instead of walking.
+        began = time.monotonic()
+        page = raw.request("GET", raw.path(alias("many", full)), {"delimiter": "/"})
+        assert len(page.xml.findall("CommonPrefixes")) == keys // 1000 and time.monotonic() - began < 1
 
 
 def test_tags_are_as_of_the_number(s3, raw, bucket):

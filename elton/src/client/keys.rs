@@ -65,7 +65,11 @@ mod tests {
         assert!(matches!(find_in(&[], &data), Err(ClientError::NoKeys { .. })));
         assert!(matches!(find_in(&aws[..1], &data), Err(ClientError::Keys { .. })));
         let kept = credentials_file::check("FILEKEY", "12345678").expect("lawful");
-        std::fs::write(data.credentials(), credentials_file::render(&kept, &data.credentials())).expect("written");
+        std::fs::write(
+            data.credentials(),
+            credentials_file::render(&kept, &data.credentials(), "http://127.0.0.1:9000"),
+        )
+        .expect("written");
         assert_eq!(find_in(&[], &data).expect("there").credentials.access_key(), "FILEKEY");
     }
 }

@@ -127,7 +127,7 @@ async fn log(
     mut before: Option<u64>,
     max: u64,
 ) -> Result<(), Failure> {
-    let mut listing = Listing::begin(output)?;
+    let mut listing = Listing::begin(output);
     let mut left = max;
     while left > 0 {
         let path = Path::new(&["buckets", bucket.as_str(), "log"]).with("max", left.min(LOG_PAGE));

@@ -153,7 +153,7 @@ fn list(snapshots: &Snapshots) -> String {
 }
 
 async fn diff(client: &Client, output: Output, path: Path) -> Result<(), Failure> {
-    let mut listing = Listing::begin(output)?;
+    let mut listing = Listing::begin(output);
     let mut after: Option<String> = None;
     loop {
         let page: Diff = client.get(&path.clone().with_some("after", after), Patience::Endless).await?;

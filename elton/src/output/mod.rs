@@ -44,18 +44,16 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Begins a list.
-    pub fn begin(output: Output) -> io::Result<Self> {
-        if output.json {
-            print("[")?;
-        }
-        Ok(Listing { json: output.json, printed: 0 })
+    /// Begins a list. Nothing is printed before its first item or its end, so that a failure is no half of an array.
+    #[must_use]
+    pub fn begin(output: Output) -> Self {
+        Listing { json: output.json, printed: 0 }
     }
 
     /// Prints an item.
     pub fn item<T: Serialize>(&mut self, value: &T, human: impl FnOnce(&T) -> String) -> io::Result<()> {
         let text = if self.json {
-            let separator = if self.printed == 0 { "\n" } else { ",\n" };
+            let separator = if self.printed == 0 { "[\n" } else { ",\n" };
             format!("{separator}{}", serde_json::to_string(value)?)
         } else {
             human(value)
@@ -67,7 +65,7 @@ impl Listing {
     /// Ends the list; says how many items it had.
     pub fn end(self) -> io::Result<usize> {
         if self.json {
-            print("\n]\n")?;
+            print(if self.printed == 0 { "[\n]\n" } else { "\n]\n" })?;
         }
         Ok(self.printed)
     }
@@ -77,6 +75,14 @@ impl Listing {
 pub fn complain(text: &str) {
     // Nothing can be done if standard error is gone.
     let _ = writeln!(io::stderr(), "elton: {text}");
+}
+
+/// Says why a command failed, on standard error: as `{"error": …}` where the result would have been JSON.
+pub fn fail(text: &str, as_json: bool) {
+    if !as_json {
+        return complain(text);
+    }
+    let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "error": text }));
 }
 
 /// Asks a question that is answered with yes or no; anything but yes is no. `None` where nobody can be asked.

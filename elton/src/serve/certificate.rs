@@ -90,6 +90,19 @@ pub fn names(listen: IpAddr, host: &str, further: &[String]) -> Vec<String> {
     names
 }
 
+/// Whether a certificate can be for `name`: an IP address, or a DNS name that may begin with `*.`.
+///
+/// Underscores, which names of hosts do not have, are allowed as verifiers allow them: services of containers have some.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(letter) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.parse::<IpAddr>().is_ok()
+        || (name.len() <= 253 && name.strip_prefix("*.").unwrap_or(name).split('.').all(label))
+}
+
 struct Made {
     ca: String,
     chain: String,
@@ -135,6 +148,17 @@ mod tests {
     #[test]
     fn names_are_unique_and_lawful() {
         assert_eq!(all_names(), ["localhost", "127.0.0.1", "::1", "192.0.2.7", "elton.example"]);
+    }
+
+    #[test]
+    fn only_what_dns_and_ip_allow_is_a_name() {
+        for good in ["elton", "elton.example.org", "*.example.org", "my_service", "192.0.2.7", "2001:db8::1"] {
+            assert!(is_name(good), "{good}");
+        }
+        let long = "a".repeat(64);
+        for bad in ["", "bad name!!", "a..b", "-a", "a-", "*", "a.*.b", "elton:9000", "http://elton", &long, "ü"] {
+            assert!(!is_name(bad), "{bad}");
+        }
     }
 
     #[test]

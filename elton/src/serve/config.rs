@@ -9,6 +9,7 @@ use gateway::credentials::RootCredentials;
 use gateway::server::HttpLimits;
 use serde::Deserialize;
 
+use super::certificate;
 use crate::cli::{DurabilityKind, LogFormat, ServeArgs};
 use crate::credentials_file::{self, InvalidCredentials};
 use crate::data_dir::DataDir;
@@ -147,13 +148,18 @@ struct FileConfig {
 #[serde(deny_unknown_fields)]
 struct FileLimits {
     connections_max: Option<usize>,
+    connections_per_peer_max: Option<usize>,
     requests_in_flight_max: Option<usize>,
+    requests_in_flight_per_peer_max: Option<usize>,
+    buffered_bytes_max: Option<ByteSize>,
     header_bytes_max: Option<ByteSize>,
     headers_max: Option<usize>,
+    first_request_timeout: Option<TimeSpan>,
     header_read_timeout: Option<TimeSpan>,
     idle_timeout: Option<TimeSpan>,
     body_read_stall_timeout: Option<TimeSpan>,
     write_stall_timeout: Option<TimeSpan>,
+    bytes_per_second_min: Option<ByteSize>,
     tls_handshake_timeout: Option<TimeSpan>,
     h2_streams_max: Option<u32>,
     unread_body_max: Option<ByteSize>,
@@ -210,6 +216,12 @@ impl ServeConfig {
         }
         if self.metrics_token.as_deref().is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
             return wrong("metrics_token", "a token shorter than 16 characters can be guessed");
+        }
+        if let TlsChoice::SelfSigned { names } = &self.tls
+            && let Some(name) = names.iter().find(|name| !certificate::is_name(name))
+        {
+            let reason = format!("{name:?} is neither a DNS name (elton.example.org, *.example.org) nor an IP address");
+            return Err(ConfigError::Option { option: "tls_names", reason });
         }
         super::logging::filter(&self.log)
             .map(drop)
@@ -278,16 +290,27 @@ fn limits(file: FileLimits) -> Result<HttpLimits, ConfigError> {
     let default = HttpLimits::default();
     let time = |span: Option<TimeSpan>, default: Duration| span.map_or(default, |span| span.0);
     let size = |size: Option<ByteSize>, default: u64| size.map_or(default, |size| size.0);
+    let connections_max = file.connections_max.unwrap_or(default.connections_max);
+    let requests_in_flight_max = file.requests_in_flight_max.unwrap_or(default.requests_in_flight_max);
     let limits = HttpLimits {
-        connections_max: file.connections_max.unwrap_or(default.connections_max),
-        requests_in_flight_max: file.requests_in_flight_max.unwrap_or(default.requests_in_flight_max),
+        connections_max,
+        connections_per_peer_max: file
+            .connections_per_peer_max
+            .unwrap_or_else(|| HttpLimits::connections_per_peer(connections_max)),
+        requests_in_flight_max,
+        requests_in_flight_per_peer_max: file
+            .requests_in_flight_per_peer_max
+            .unwrap_or_else(|| HttpLimits::requests_per_peer(requests_in_flight_max)),
+        buffered_bytes_max: size(file.buffered_bytes_max, default.buffered_bytes_max),
         header_bytes_max: usize::try_from(size(file.header_bytes_max, default.header_bytes_max as u64))
             .unwrap_or(usize::MAX),
         headers_max: file.headers_max.unwrap_or(default.headers_max),
+        first_request_timeout: time(file.first_request_timeout, default.first_request_timeout),
         header_read_timeout: time(file.header_read_timeout, default.header_read_timeout),
         idle_timeout: time(file.idle_timeout, default.idle_timeout),
         body_read_stall_timeout: time(file.body_read_stall_timeout, default.body_read_stall_timeout),
         write_stall_timeout: time(file.write_stall_timeout, default.write_stall_timeout),
+        bytes_per_second_min: size(file.bytes_per_second_min, default.bytes_per_second_min),
         tls_handshake_timeout: time(file.tls_handshake_timeout, default.tls_handshake_timeout),
         h2_streams_max: file.h2_streams_max.unwrap_or(default.h2_streams_max),
         unread_body_max: size(file.unread_body_max, default.unread_body_max),
@@ -300,7 +323,9 @@ fn check_limits(limits: &HttpLimits) -> Result<(), ConfigError> {
     let wrong = |option, reason: &str| Err(ConfigError::Option { option, reason: reason.to_owned() });
     let counts = [
         ("limits.connections_max", limits.connections_max),
+        ("limits.connections_per_peer_max", limits.connections_per_peer_max),
         ("limits.requests_in_flight_max", limits.requests_in_flight_max),
+        ("limits.requests_in_flight_per_peer_max", limits.requests_in_flight_per_peer_max),
         ("limits.headers_max", limits.headers_max),
         ("limits.h2_streams_max", limits.h2_streams_max as usize),
     ];
@@ -309,6 +334,7 @@ fn check_limits(limits: &HttpLimits) -> Result<(), ConfigError> {
         return wrong(option, "it is at least 1 and at most 1048576");
     }
     let times = [
+        ("limits.first_request_timeout", limits.first_request_timeout),
         ("limits.header_read_timeout", limits.header_read_timeout),
         ("limits.idle_timeout", limits.idle_timeout),
         ("limits.body_read_stall_timeout", limits.body_read_stall_timeout),
@@ -321,6 +347,9 @@ fn check_limits(limits: &HttpLimits) -> Result<(), ConfigError> {
     }
     if !(HttpLimits::HEADER_BYTES_FLOOR..=1 << 20).contains(&limits.header_bytes_max) {
         return wrong("limits.header_bytes_max", "it is at least 8KiB and at most 1MiB");
+    }
+    if limits.buffered_bytes_max < HttpLimits::BUFFERED_BYTES_FLOOR {
+        return wrong("limits.buffered_bytes_max", "it is at least 16MiB");
     }
     Ok(())
 }
@@ -370,11 +399,22 @@ mod tests {
             ("metrics_token = 'short'", "metrics_token"),
             ("[limits]\nidle_timeout = '0'", "limits.idle_timeout"),
             ("[limits]\nheader_bytes_max = '1KiB'", "limits.header_bytes_max"),
+            ("[limits]\nbuffered_bytes_max = '1MiB'", "limits.buffered_bytes_max"),
+            ("[limits]\nconnections_per_peer_max = 0", "limits.connections_per_peer_max"),
+            ("tls_self_signed = true\ntls_names = ['bad name!!']", "bad name!!"),
             ("tls_cert = 'a.pem'", "tls_key"),
         ] {
             let error = load(ServeArgs::default(), text).expect_err(text).to_string();
             assert!(error.contains(named), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_peers_share_follows_the_whole() {
+        let text = "[limits]\nconnections_max = 40\nrequests_in_flight_max = 3\nbytes_per_second_min = 0";
+        let limits = load(ServeArgs::default(), text).expect("lawful").limits;
+        assert_eq!((limits.connections_per_peer_max, limits.requests_in_flight_per_peer_max), (10, 1));
+        assert_eq!(limits.bytes_per_second_min, 0);
     }
 
     #[test]

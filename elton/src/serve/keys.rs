@@ -54,8 +54,13 @@ pub struct RootKeys {
     pub made: bool,
 }
 
-/// The keys that were given, else those that are kept, else new ones.
-pub fn root(data: &DataDir, given: Option<RootCredentials>, ids: &dyn IdSource) -> Result<RootKeys, KeysError> {
+/// The keys that were given, else those that are kept, else new ones, in a file that names the `endpoint`.
+pub fn root(
+    data: &DataDir,
+    given: Option<RootCredentials>,
+    endpoint: &str,
+    ids: &dyn IdSource,
+) -> Result<RootKeys, KeysError> {
     if let Some(keys) = given {
         return Ok(RootKeys { keys, made: false });
     }
@@ -69,7 +74,8 @@ pub fn root(data: &DataDir, given: Option<RootCredentials>, ids: &dyn IdSource) 
     let secret = SecretKey::from(letters(ids, SECRET_KEY_LETTERS));
     let keys = RootCredentials::new(letters(ids, ACCESS_KEY_LETTERS), secret);
     let shown = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-    write_durably(&path, credentials_file::render(&keys, &shown).as_bytes(), Secrecy::Secret).map_err(io)?;
+    let text = credentials_file::render(&keys, &shown, endpoint);
+    write_durably(&path, text.as_bytes(), Secrecy::Secret).map_err(io)?;
     Ok(RootKeys { keys, made: true })
 }
 
@@ -106,8 +112,8 @@ mod tests {
     fn keys_are_made_once_and_kept() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let data = DataDir::new(Some(folder.path()));
-        let first = root(&data, None, &SystemIds).expect("made");
-        let second = root(&data, None, &SystemIds).expect("kept");
+        let first = root(&data, None, "http://127.0.0.1:9000", &SystemIds).expect("made");
+        let second = root(&data, None, "http://127.0.0.1:9000", &SystemIds).expect("kept");
         assert!(first.made && !second.made);
         assert_eq!(first.keys.access_key(), second.keys.access_key());
         assert_eq!(first.keys.secret_key().expose(), second.keys.secret_key().expose());
@@ -119,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let data = DataDir::new(Some(folder.path()));
         std::fs::write(data.credentials(), "").expect("written");
-        assert!(matches!(root(&data, None, &SystemIds), Err(KeysError::Invalid { .. })));
+        assert!(matches!(root(&data, None, "http://127.0.0.1:9000", &SystemIds), Err(KeysError::Invalid { .. })));
         assert_eq!(std::fs::read(data.credentials()).expect("there"), b"");
     }
 

@@ -8,7 +8,7 @@ mod logging;
 mod stop;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,7 +238,8 @@ async fn start(
     master: Arc<Master>,
     given: Option<TlsAcceptor>,
 ) -> Result<(Server, Option<PathBuf>), ServeError> {
-    let root = keys::root(&config.data, config.root.clone(), &SystemIds)?;
+    warn_of_plain_http(config);
+    let root = keys::root(&config.data, config.root.clone(), &local_endpoint(config), &SystemIds)?;
     if root.made {
         let file = config.data.credentials();
         tracing::info!(file = %file.display(), "made root keys; the file says how clients use them");
@@ -261,13 +262,14 @@ async fn start(
         started: clock.wall(),
     };
     let admin = AdminApi::new(master.clone(), metrics.clone(), clock, facts);
+    let s3_limits = S3Limits::default();
     let s3 = S3Edge::new(
         master.clone(),
         S3EdgeConfig {
             region: config.region.clone(),
             credentials: Arc::new(root.keys),
             owner: Owner { id: owner_id, display_name: config.name.clone() },
-            limits: S3Limits::default(),
+            limits: s3_limits,
             https: tls.is_some(),
             admin: Arc::new(admin),
         },
@@ -282,6 +284,7 @@ async fn start(
         region: config.region.clone(),
         metrics_token: config.metrics_token.clone(),
         limits: config.limits.clone(),
+        s3_limits,
     });
     let server = Server::bind(config.listen, tls, front).await.map_err(|error| bind_error(config.listen, &error))?;
     Ok((server, ca))
@@ -340,12 +343,46 @@ fn absolute(data: &DataDir) -> PathBuf {
     std::path::absolute(data.path()).unwrap_or_else(|_| data.path().to_owned())
 }
 
-/// Says that the server answers: on standard output, in the log and to systemd.
-fn announce(tls: &TlsChoice, address: SocketAddr, ca: Option<&Path>) {
-    let scheme = match tls {
+fn scheme(tls: &TlsChoice) -> &'static str {
+    match tls {
         TlsChoice::Off => "http",
         TlsChoice::Files { .. } | TlsChoice::SelfSigned { .. } => "https",
-    };
+    }
+}
+
+/// Where clients on this machine find the server, as far as that is known before the port is bound.
+fn local_endpoint(config: &ServeConfig) -> String {
+    let mut address = config.listen;
+    if address.ip().is_unspecified() {
+        let loopback_v4 = address.is_ipv4();
+        address.set_ip(if loopback_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let scheme = scheme(&config.tls);
+    match address.port() {
+        // The port is another at each start.
+        0 => format!("{scheme}://{}:PORT", host_of(address)),
+        _ => format!("{scheme}://{address}"),
+    }
+}
+
+fn host_of(address: SocketAddr) -> String {
+    if address.is_ipv4() { address.ip().to_string() } else { format!("[{}]", address.ip()) }
+}
+
+/// Signatures keep their secret over plain HTTP; what is stored, and presigned URLs, do not stay between two.
+fn warn_of_plain_http(config: &ServeConfig) {
+    if config.tls == TlsChoice::Off && !config.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            address = %config.listen,
+            "plain HTTP on an address that others reach: anybody on the way reads and changes what is sent; use \
+             --tls-self-signed or --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS",
+        );
+    }
+}
+
+/// Says that the server answers: on standard output, in the log and to systemd.
+fn announce(tls: &TlsChoice, address: SocketAddr, ca: Option<&Path>) {
+    let scheme = scheme(tls);
     let mut text = format!("S3 endpoint {scheme}://{address}\n");
     if let Some(ca) = ca {
         let ca = std::path::absolute(ca).unwrap_or_else(|_| ca.to_owned());

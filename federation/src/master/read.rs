@@ -91,8 +91,7 @@ impl Master {
             .read(move |view| {
                 let lens = Lens::open(view, &at)?;
                 let version = version(&lens, &path, which)?;
-                let tags = lens.attributes(&path, version.number)?.tags;
-                let tags = tags.unwrap_or_else(|| version.record.tags.clone());
+                let tags = version.record.tags.clone();
                 Ok((version, tags))
             })
             .await
@@ -135,14 +134,16 @@ pub(super) fn find_live(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Res
 /// A version as a state shows it.
 pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Result<Version> {
     let live = find_live(lens, path, which)?;
-    let record = lens.record(&live)?;
-    let tags = lens.attributes(path, live.summary.version)?.tags;
+    let mut record = lens.record(&live)?;
+    if let Some(tags) = lens.attributes(path, live.summary.version)?.tags {
+        record.tags = tags;
+    }
     Ok(Version {
         path: path.clone(),
         number: live.summary.version,
         name: name_of(&live.summary),
         versioned: lens.versioning()? != Versioning::Off,
-        tag_count: tags.as_ref().unwrap_or(&record.tags).len(),
+        tag_count: record.tags.len(),
         at: lens.number(),
         origin: live.layered.is_none().then_some((lens.id, live.summary)),
         record,

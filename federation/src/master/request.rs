@@ -73,9 +73,9 @@ pub struct Version {
     pub name: VersionName,
     /// Whether S3 shows version ids in this bucket.
     pub versioned: bool,
-    /// Its content.
+    /// Its content, with the tags that it has as of the state that was read.
     pub record: ObjectRecord,
-    /// How many tags it has as of the state that was read.
+    /// How many these are.
     pub tag_count: usize,
     /// What the state that was read is numbered.
     pub at: Number,

@@ -164,19 +164,20 @@ fn differences(
     let mut items = Vec::new();
     let (mut before, mut after) = (left.next(rows_max)?, right.next(rows_max)?);
     loop {
-        // Where one walk ran into the limit, only paths up to where it came are settled.
+        // Where one walk ran into the limit, only paths up to where it came are settled: it saw nothing live there, and
+        // what the other walk has up to there still counts.
         let left_stopped = before.is_none() && left.examined >= rows_max;
         let right_stopped = after.is_none() && right.examined >= rows_max;
-        if left_stopped || right_stopped || items.len() >= max {
-            let came = [(left_stopped, &left.last), (right_stopped, &right.last)];
-            let stopped = came.iter().filter(|(stopped, _)| *stopped).filter_map(|(_, last)| last.as_ref()).min();
-            let full = (items.len() >= max && (before.is_some() || after.is_some()))
-                .then(|| items.last().map(|item: &Difference| &item.path))
-                .flatten();
-            let next = [stopped, full].into_iter().flatten().min().cloned();
-            if let Some(next) = &next {
-                items.retain(|item| item.path <= *next);
-            }
+        let came = [(left_stopped, &left.last), (right_stopped, &right.last)];
+        let stopped = came.iter().filter(|(stopped, _)| *stopped).filter_map(|(_, last)| last.as_ref()).min();
+        let upcoming = [&before, &after].into_iter().flatten().map(|(path, _)| path).min();
+        if let Some(stopped) = stopped
+            && upcoming.is_none_or(|path| path > stopped)
+        {
+            return Ok(ListPage { items, next: Some(stopped.clone()), number });
+        }
+        if items.len() >= max && upcoming.is_some() {
+            let next = items.last().map(|item: &Difference| item.path.clone());
             return Ok(ListPage { items, next, number });
         }
         let order = match (&before, &after) {

@@ -19,6 +19,11 @@ pub(super) async fn list(api: &Inner) -> Result<Answer, AdminError> {
 
 pub(super) async fn create(api: &Inner, actor: Actor, request: shape::CreateBucket) -> Result<Answer, AdminError> {
     let name: BucketName = request.name.parse().map_err(federation::Error::from)?;
+    let is_elsewhere = |region: &&String| !request.location.is_empty() && request.location != **region;
+    if let Some(region) = api.facts.region.as_ref().filter(is_elsewhere) {
+        let reason = format!("the location {} is not of this server, whose region is {region}", request.location);
+        return Err(AdminError::BadBody { reason });
+    }
     let bucket = api.master.create_bucket(&actor, &name, &request.location).await?;
     Ok(Answer::json(http::StatusCode::CREATED, &shape::Bucket::from(&bucket)))
 }

@@ -17,6 +17,12 @@ pub enum AdminError {
         /// The path.
         path: String,
     },
+    /// The request is signed by its URL.
+    #[error("the admin API takes no presigned URLs: sign the request in its Authorization header")]
+    Presigned,
+    /// The signature does not cover the body of a request that changes something.
+    #[error("only a GET may leave its body unsigned: send the body's SHA-256 as x-amz-content-sha256, and sign it")]
+    UnsignedBody,
     /// The request's body is not what the call takes.
     #[error("the request's body is not understood: {reason}")]
     BadBody {
@@ -45,6 +51,8 @@ impl AdminError {
     pub fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             AdminError::NoSuchCall { .. } => (StatusCode::NOT_FOUND, "no_such_call"),
+            AdminError::Presigned => (StatusCode::FORBIDDEN, "presigned"),
+            AdminError::UnsignedBody => (StatusCode::FORBIDDEN, "unsigned_body"),
             AdminError::BadBody { .. } => (StatusCode::BAD_REQUEST, "bad_body"),
             AdminError::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_parameter"),
             AdminError::Core(error) => core_status_and_code(error),

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use federation::clock::Clock;
 use federation::master::{Actor, Master};
 use federation::types::Timestamp;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
@@ -74,10 +74,27 @@ impl AdminApi {
     }
 
     async fn answer(&self, actor: Actor, request: S3Request<Body>) -> Result<Answer, AdminError> {
+        check_signing(&request)?;
         let call = Call::parse(&request.method, request.uri.path(), request.uri.query().unwrap_or_default())?;
         let body = read(request.input).await?;
         call.run(&self.0, actor, &body).await
     }
+}
+
+/// A presigned URL is for handing on what one object's holder may do; nothing here is meant to be handed on. What a call
+/// changes stands in its body, so that the signature has to cover it.
+fn check_signing(request: &S3Request<Body>) -> Result<(), AdminError> {
+    if request.headers.get(AUTHORIZATION).is_none() || is_presigned(&request.uri) {
+        return Err(AdminError::Presigned);
+    }
+    let hash = request.headers.get("x-amz-content-sha256").map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_hash = hash.len() == 64 && hash.iter().all(u8::is_ascii_hexdigit);
+    if is_hash || request.method == Method::GET { Ok(()) } else { Err(AdminError::UnsignedBody) }
+}
+
+fn is_presigned(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query).any(|(name, _)| name.eq_ignore_ascii_case("X-Amz-Signature"))
 }
 
 async fn read(mut body: Body) -> Result<bytes::Bytes, AdminError> {
@@ -142,4 +159,41 @@ async fn to_its_end<T: Send + 'static>(
 ) -> Result<T, AdminError> {
     // A panic aborts the process, so the only other end of a task is that of the runtime.
     tokio::spawn(work).await.unwrap_or(Err(AdminError::Stopping))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, uri: &'static str, hash: &'static str, signed: bool) -> Result<(), AdminError> {
+        let mut request = S3Request {
+            input: Body::empty(),
+            method,
+            uri: Uri::from_static(uri),
+            headers: HeaderMap::from_iter([("x-amz-content-sha256".parse().unwrap(), HeaderValue::from_static(hash))]),
+            extensions: Extensions::new(),
+            credentials: None,
+            region: None,
+            service: None,
+            trailing_headers: None,
+        };
+        if signed {
+            request.headers.insert(AUTHORIZATION, HeaderValue::from_static("AWS4-HMAC-SHA256"));
+        }
+        check_signing(&request)
+    }
+
+    #[test]
+    fn what_changes_something_is_signed_with_its_body() {
+        const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert!(check(Method::GET, "/_elton/v1/status", "UNSIGNED-PAYLOAD", true).is_ok());
+        assert!(check(Method::POST, "/_elton/v1/gc", HASH, true).is_ok());
+        for hash in ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", ""] {
+            let refused = check(Method::POST, "/_elton/v1/gc", hash, true);
+            assert!(matches!(refused, Err(AdminError::UnsignedBody)), "{hash}");
+        }
+        assert!(matches!(check(Method::GET, "/_elton/v1/status", HASH, false), Err(AdminError::Presigned)));
+        let both = check(Method::GET, "/_elton/v1/status?X-Amz-Signature=0", HASH, true);
+        assert!(matches!(both, Err(AdminError::Presigned)));
+    }
 }

@@ -15,7 +15,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 use super::error::invalid_argument;
 use super::unsupported::{self, Shape};
 use super::{query, target};
-use crate::credentials::CredentialStore;
+use crate::credentials::{CredentialStore, Signer};
 
 /// The snapshot that a request to a bucket's plain name means.
 const AT: &str = "x-elton-at";
@@ -81,6 +81,7 @@ impl Access {
     pub fn identify(&self, asked: &Asked<'_>) -> S3Result<Caller> {
         let credentials =
             asked.credentials.ok_or_else(|| denied("anonymous requests are refused: sign the request"))?;
+        check_signed_names(asked)?;
         let at = snapshot_header(asked)?;
         if asked.headers.contains_key("x-amz-security-token") || query::has(asked.uri, "X-Amz-Security-Token") {
             return Err(S3Error::with_message(S3ErrorCode::InvalidToken, "there are no session tokens here"));
@@ -150,15 +151,31 @@ fn snapshot_header(asked: &Asked<'_>) -> S3Result<Option<SnapshotRef>> {
     Ok(at)
 }
 
-/// The names that a signature covers. s3s has verified the signature; it takes a presigned one first.
+/// Whether the signature covers a header.
 fn is_signed(asked: &Asked<'_>, name: &str) -> bool {
-    let listed = |names: &str| names.split(';').any(|signed| signed.eq_ignore_ascii_case(name));
+    signed_names(asked).split(';').any(|signed| signed.eq_ignore_ascii_case(name))
+}
+
+/// The names that a signature covers. s3s has verified the signature; it takes a presigned one first.
+fn signed_names(asked: &Asked<'_>) -> String {
     if query::has(asked.uri, "X-Amz-Signature") {
-        return query::get(asked.uri, "X-Amz-SignedHeaders").is_some_and(|names| listed(&names));
+        return query::get(asked.uri, "X-Amz-SignedHeaders").unwrap_or_default().into_owned();
     }
     let authorization = asked.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let fields = authorization.into_iter().flat_map(|value| value.split([' ', ',']));
-    fields.filter_map(|field| field.trim().strip_prefix("SignedHeaders=")).any(listed)
+    let mut fields = authorization.into_iter().flat_map(|value| value.split([' ', ',']));
+    fields.find_map(|field| field.trim().strip_prefix("SignedHeaders=")).unwrap_or_default().to_owned()
+}
+
+/// A signature that leaves the host out would count at any server that knows the key.
+fn check_signed_names(asked: &Asked<'_>) -> S3Result<()> {
+    let names = signed_names(asked).to_ascii_lowercase();
+    if !names.split(';').any(|name| name == "host") {
+        return Err(denied("the signature has to cover the header host: add it to SignedHeaders"));
+    }
+    if !names.split(';').is_sorted_by(|one, next| one < next) {
+        return Err(denied("SignedHeaders has to name each header once, in alphabetical order"));
+    }
+    Ok(())
 }
 
 /// On a bucket whose home is here all reads are of the newest state, so that every consistency is kept.
@@ -174,6 +191,8 @@ fn check_consistency(value: &str) -> S3Result<()> {
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let credentials = context.credentials().cloned();
+        Signer::note_in(context.extensions_mut(), credentials.as_ref());
         let shape = match context.s3_path() {
             S3Path::Root => Shape::Root,
             S3Path::Bucket { .. } => Shape::Bucket,
@@ -208,7 +227,11 @@ mod tests {
 
     fn authorize(method: &str, uri: &str, headers: &[(&'static str, &str)]) -> Result<Caller, String> {
         let (method, uri): (Method, Uri) = (method.parse().unwrap(), uri.parse().unwrap());
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let mut headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        if !headers.contains_key("authorization") {
+            headers.insert("authorization", "AWS4-HMAC-SHA256 Credential=k, SignedHeaders=host".parse().unwrap());
+        }
         let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".into() };
         let bucket = uri.path().split('/').nth(1).filter(|name| !name.is_empty());
         let shape = match (bucket, uri.path().split('/').nth(2)) {
@@ -249,13 +272,33 @@ mod tests {
         assert_eq!(authorize("GET", presigned, &[SIGNED, ("x-elton-at", "3")]).unwrap_err(), "AccessDenied");
         let presigned = "/photos/key?X-Amz-Signature=0&X-Amz-SignedHeaders=host%3Bx-elton-at";
         assert!(authorize("GET", presigned, &[("x-elton-at", "3")]).is_ok());
-        assert!(authorize("GET", "/photos/key?X-Amz-Signature=0&x-elton-at=3", &[]).is_ok());
+        let hoisted = "/photos/key?X-Amz-Signature=0&X-Amz-SignedHeaders=host&x-elton-at=3";
+        assert!(authorize("GET", hoisted, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_signature_covers_the_host() {
+        let signed = |names: &str| {
+            let header = format!("AWS4-HMAC-SHA256 Credential=k, SignedHeaders={names}, Signature=0");
+            authorize("GET", "/photos/key", &[("authorization", &header)]).is_ok()
+        };
+        assert!(signed("host;range;x-amz-date"));
+        assert!(signed("Host;x-amz-date"));
+        for names in ["", "range", "x-amz-date;host", "host;host", "host;x-amz-host;host"] {
+            assert!(!signed(names), "{names}");
+        }
+        let presigned = |names: &str| {
+            let uri = format!("/photos/key?X-Amz-Signature=0&X-Amz-SignedHeaders={names}");
+            authorize("GET", &uri, &[("range", "bytes=0-0")]).is_ok()
+        };
+        assert!(presigned("host%3Brange"));
+        assert!(!presigned("range"));
     }
 
     #[test]
     fn consistency_is_one_of_three() {
         let with = |value: &str| {
-            authorize("GET", "/photos/key?X-Amz-Signature=0", &[])
+            authorize("GET", "/photos/key", &[])
                 .and_then(|_| authorize("GET", &format!("/photos/key?x-elton-consistency={value}"), &[]))
         };
         for good in ["strong", "available", "bounded%3D5"] {

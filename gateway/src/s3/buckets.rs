@@ -11,7 +11,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::access::Caller;
 use super::error::{from_core, invalid_argument, not_implemented};
 use super::tags::{BUCKET_TAGS_MAX, from_xml};
-use super::{Edge, numbered, target, time};
+use super::{Edge, keys, numbered, target, time};
 
 /// How many buckets a page has at most.
 const BUCKETS_MAX: i32 = 10_000;
@@ -29,7 +29,8 @@ pub async fn list_buckets(
     };
     let prefix = input.prefix.as_deref().unwrap_or_default();
     let region = input.bucket_region.as_deref().filter(|region| !region.is_empty());
-    let after = input.continuation_token.as_deref().map(after).transpose()?;
+    let token = input.continuation_token.as_deref().filter(|token| !token.is_empty());
+    let after = token.map(after).transpose()?;
     let buckets = edge.master.buckets().await.map_err(from_core)?;
     let mut matching = buckets.iter().filter(|bucket| {
         bucket.name.as_str().starts_with(prefix)
@@ -42,7 +43,7 @@ pub async fn list_buckets(
         buckets: Some(page.iter().map(|bucket| listed(edge, bucket)).collect()),
         continuation_token: page.last().filter(|_| is_truncated).map(|last| last.name.to_string()),
         owner: Some(edge.owner()),
-        prefix: input.prefix,
+        prefix: input.prefix.map(|prefix| keys::echoed(&prefix, false)),
     }))
 }
 
@@ -61,7 +62,7 @@ fn listed(edge: &Edge, bucket: &BucketInfo) -> Bucket {
     }
 }
 
-/// CreateBucket. Any location is taken and given back.
+/// CreateBucket. Without a configured region any location is taken and given back.
 pub async fn create_bucket(
     edge: &Edge,
     request: S3Request<CreateBucketInput>,
@@ -77,6 +78,7 @@ pub async fn create_bucket(
     if location.len() > 64 || !location.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(s3s::S3Error::new(s3s::S3ErrorCode::InvalidLocationConstraint));
     }
+    edge.check_location(location)?;
     let info = edge.master.create_bucket(&caller.actor, &bucket, location).await.map_err(from_core)?;
     let number = match tags.filter(|tags| !tags.is_empty()) {
         Some(tags) => {
@@ -106,7 +108,7 @@ pub async fn get_bucket_location(
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     edge.master.resolve(&at).await.map_err(from_core)?;
     let info = edge.master.bucket(&at.bucket).await.map_err(from_core)?;
-    let location = Some(info.location).filter(|location| !location.is_empty());
+    let location = edge.location_constraint(info.location);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint: location.map(BucketLocationConstraint::from) }))
 }
 

@@ -12,7 +12,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::access::Caller;
-use super::error::{from_core, invalid_argument};
+use super::error::{from_core, invalid_argument, printable};
 use super::{Edge, describe, keys, numbered, query, target, time};
 
 /// How many keys one DeleteObjects names at most.
@@ -132,7 +132,7 @@ fn size(size: Option<i64>) -> S3Result<Option<u64>> {
 
 fn listed(object: ObjectIdentifier, done: &Deleted) -> DeletedObject {
     DeletedObject {
-        key: Some(object.key),
+        key: Some(keys::echoed(&object.key, false)),
         version_id: object.version_id,
         delete_marker: done.marker.then_some(true),
         delete_marker_version_id: done.name.filter(|_| done.marker).map(|name| name.to_string()),
@@ -142,8 +142,8 @@ fn listed(object: ObjectIdentifier, done: &Deleted) -> DeletedObject {
 fn listed_error(object: ObjectIdentifier, error: &S3Error) -> Error {
     Error {
         code: Some(error.code().as_str().to_owned()),
-        message: error.message().map(str::to_owned),
-        key: Some(object.key),
-        version_id: object.version_id,
+        message: error.message().map(printable),
+        key: Some(keys::echoed(&object.key, false)),
+        version_id: object.version_id.map(|version| keys::echoed(&version, false)),
     }
 }

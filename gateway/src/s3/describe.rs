@@ -84,7 +84,8 @@ pub fn content_header(record: &ObjectRecord, header: ContentHeader) -> Option<St
 /// A header's text, if it is there and not empty.
 pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> S3Result<Option<&'a str>> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = value.to_str().map_err(|_| invalid_argument(format!("invalid header: {name}")))?;
+    let text =
+        std::str::from_utf8(value.as_bytes()).map_err(|_| invalid_argument(format!("invalid header: {name}")))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 

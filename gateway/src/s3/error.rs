@@ -10,9 +10,14 @@ use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{BodySizeLimitExceeded, S3Error, S3ErrorCode};
 
+/// A text without the characters that XML cannot hold: an answer with one could not be written.
+pub fn printable(text: impl AsRef<str>) -> String {
+    text.as_ref().chars().map(|c| if super::keys::is_unwritable(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// The S3 error for an error of the core. What S3 clients must not see is logged here, once.
 pub fn from_core(error: Error) -> S3Error {
-    let message = error.to_string();
+    let message = printable(error.to_string());
     match error {
         Error::NoSuchBucket { .. } | Error::NoSuchSnapshot { .. } | Error::BelowFloor { .. } => {
             S3Error::with_message(S3ErrorCode::NoSuchBucket, message)
@@ -115,24 +120,24 @@ fn incomplete(source: BoxError) -> S3Error {
 
 /// An error with a code that s3s does not list.
 pub fn custom(code: &'static str, status: StatusCode, message: String) -> S3Error {
-    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), printable(message));
     error.set_status_code(status);
     error
 }
 
 /// 501 for what is not implemented, by name.
 pub fn not_implemented(what: impl std::fmt::Display) -> S3Error {
-    S3Error::with_message(S3ErrorCode::NotImplemented, format!("{what} is not implemented"))
+    S3Error::with_message(S3ErrorCode::NotImplemented, printable(format!("{what} is not implemented")))
 }
 
 /// 400 for a parameter that cannot be.
 pub fn invalid_argument(message: impl Into<String>) -> S3Error {
-    S3Error::with_message(S3ErrorCode::InvalidArgument, message.into())
+    S3Error::with_message(S3ErrorCode::InvalidArgument, printable(message.into()))
 }
 
 /// 400 for a request that contradicts itself or what it names.
 pub fn invalid_request(message: impl Into<String>) -> S3Error {
-    S3Error::with_message(S3ErrorCode::InvalidRequest, message.into())
+    S3Error::with_message(S3ErrorCode::InvalidRequest, printable(message.into()))
 }
 
 /// Gives an error headers of its own. They replace those that s3s would set, so the content type is among them.

@@ -4,6 +4,10 @@
 //! still listed, and can be read and deleted by the key it is listed under: each byte that S3 cannot say is
 //! written as the private-use character U+F700 + byte. A path that is UTF-8 but has such characters in it is written
 //! the same way, so that every path has a key of its own.
+//!
+//! S3 takes keys with characters that no XML document can hold: control characters, U+FFFE and U+FFFF. With
+//! `encoding-type=url` they are percent-encoded like any other. Without it a control character is written as U+F700
+//! and U+F700 + its code, and the other two by their bytes as above; the key so written names the same path.
 
 use std::borrow::Cow;
 
@@ -11,12 +15,16 @@ use federation::types::ObjectPath;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
+use super::error::invalid_argument;
+
 /// The longest key that S3 takes, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 
 const ESCAPED_FIRST: u32 = 0xF780;
 const ESCAPED_LAST: u32 = 0xF7FF;
 const ESCAPE_BASE: u32 = 0xF700;
+/// Stands before an escaped control character, so that a key with a lone U+F701 to U+F71F is itself.
+const CONTROL_MARK: char = '\u{F700}';
 
 /// What `encoding-type=url` leaves as it is.
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -26,8 +34,7 @@ pub fn parse(key: &str) -> S3Result<ObjectPath> {
     if key.len() > KEY_BYTES_MAX {
         return Err(S3Error::new(S3ErrorCode::KeyTooLongError));
     }
-    ObjectPath::try_from(bytes(key).into_owned())
-        .map_err(|error| S3Error::with_message(S3ErrorCode::InvalidArgument, error.to_string()))
+    ObjectPath::try_from(bytes(key).into_owned()).map_err(|error| invalid_argument(error.to_string()))
 }
 
 /// The bytes that a key, a prefix or a marker stands for.
@@ -36,28 +43,46 @@ pub fn bytes(text: &str) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text.as_bytes());
     }
     let mut bytes = Vec::with_capacity(text.len());
-    for character in text.chars() {
-        match u8::try_from(u32::from(character).wrapping_sub(ESCAPE_BASE)) {
-            Ok(byte) if is_escape(character) => bytes.push(byte),
-            _ => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let control =
+            (character == CONTROL_MARK).then(|| characters.next_if(|next| control(*next).is_some())).flatten();
+        match (control.and_then(self::control), low_byte(character)) {
+            (Some(control), _) => bytes.push(control),
+            (None, Some(byte)) if byte >= 0x80 => bytes.push(byte),
+            (None, _) => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    // Only what `text` would have written is an escape; anything else is a key that merely has such characters.
-    if self::text(&bytes) == text { Cow::Owned(bytes) } else { Cow::Borrowed(text.as_bytes()) }
+    // Only what a listing would have written is an escape; anything else is a key that merely has such characters.
+    let is_listed = [Wire::Url, Wire::Xml].into_iter().any(|wire| self::text(&bytes, wire) == text);
+    if is_listed { Cow::Owned(bytes) } else { Cow::Borrowed(text.as_bytes()) }
+}
+
+/// How a key travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    /// To be percent-encoded, which every character can be.
+    Url,
+    /// As the text of an XML document.
+    Xml,
 }
 
 /// The key under which a path is listed.
-pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+fn text(bytes: &[u8], wire: Wire) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(is_escape) => Cow::Borrowed(text),
-        _ => Cow::Owned(escape(bytes)),
+        Ok(text) if !text.chars().any(|character| must_escape(character, wire)) => Cow::Borrowed(text),
+        _ => Cow::Owned(escape(bytes, wire)),
     }
 }
 
-/// As [`text()`], percent-encoded if `encoding-type=url` was asked for.
+/// The key under which a path is listed: percent-encoded if `encoding-type=url` was asked for, else as XML can hold it.
 pub fn listed(bytes: &[u8], url: bool) -> String {
-    let text = text(bytes);
-    if url { url_encode(&text) } else { text.into_owned() }
+    if url { url_encode(&text(bytes, Wire::Url)) } else { text(bytes, Wire::Xml).into_owned() }
+}
+
+/// A key or a parameter of a listing as an answer repeats it.
+pub fn echoed(text: &str, url: bool) -> String {
+    if url { url_encode(text) } else { listed(&bytes(text), false) }
 }
 
 /// Percent-encodes as `encoding-type=url` does.
@@ -65,26 +90,48 @@ pub fn url_encode(text: &str) -> String {
     utf8_percent_encode(text, URL_ENCODED).to_string()
 }
 
-fn escape(bytes: &[u8]) -> String {
+fn escape(bytes: &[u8], wire: Wire) -> String {
     let mut key = String::with_capacity(bytes.len() + 8);
     let push_escaped = |key: &mut String, bytes: &[u8]| {
         key.extend(bytes.iter().filter_map(|byte| char::from_u32(ESCAPE_BASE + u32::from(*byte))));
     };
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if is_escape(character) {
-                push_escaped(&mut key, character.encode_utf8(&mut [0; 4]).as_bytes());
-            } else {
+            if !must_escape(character, wire) {
                 key.push(character);
+                continue;
             }
+            if character < ' ' {
+                key.push(CONTROL_MARK);
+            }
+            push_escaped(&mut key, character.encode_utf8(&mut [0; 4]).as_bytes());
         }
         push_escaped(&mut key, chunk.invalid());
     }
     key
 }
 
+/// Whether no XML document can hold a character.
+pub fn is_unwritable(character: char) -> bool {
+    matches!(character, '\0'..='\u{8}' | '\u{B}' | '\u{C}' | '\u{E}'..='\u{1F}' | '\u{FFFE}' | '\u{FFFF}')
+}
+
+fn must_escape(character: char, wire: Wire) -> bool {
+    is_escape(character) || (wire == Wire::Xml && is_unwritable(character))
+}
+
 fn is_escape(character: char) -> bool {
-    (ESCAPED_FIRST..=ESCAPED_LAST).contains(&u32::from(character))
+    character == CONTROL_MARK || (ESCAPED_FIRST..=ESCAPED_LAST).contains(&u32::from(character))
+}
+
+/// The byte that a character stands for where it is an escape.
+fn low_byte(character: char) -> Option<u8> {
+    u8::try_from(u32::from(character).wrapping_sub(ESCAPE_BASE)).ok()
+}
+
+/// The control character that a character stands for behind the mark.
+fn control(character: char) -> Option<u8> {
+    low_byte(character).filter(|byte| is_unwritable(char::from(*byte)))
 }
 
 #[cfg(test)]
@@ -93,26 +140,45 @@ mod tests {
 
     #[test]
     fn utf8_is_itself() {
-        for key in ["a", "a//b", "..", "ü 😀+%", "\u{1}\r"] {
-            assert_eq!(text(key.as_bytes()), key);
+        for key in ["a", "a//b", "..", "ü 😀+%", "\t\r\n", "\u{F701}"] {
+            for wire in [Wire::Url, Wire::Xml] {
+                assert_eq!(text(key.as_bytes(), wire), key);
+            }
             assert_eq!(&*bytes(key), key.as_bytes());
         }
     }
 
     #[test]
     fn every_path_leads_back() {
-        let paths: [&[u8]; 6] = [
+        let paths: [&[u8]; 12] = [
             b"\xff",
             b"a\x80b/\xc3",
             b"\xed\xa0\x80",
             "\u{F7FF}".as_bytes(),
             "\u{F780}\u{F7FF}x".as_bytes(),
             b"\xf0\x9f\x98",
+            b"c\x01\x00\x1f",
+            b"\x01\xff",
+            "\u{F700}\u{F701}".as_bytes(),
+            "\u{F700}x\u{1}".as_bytes(),
+            "\u{FFFE}\u{FFFF}".as_bytes(),
+            "\u{F701}\u{1}".as_bytes(),
         ];
         for path in paths {
-            let key = text(path);
-            assert_eq!(&*bytes(&key), path, "{key:?}");
+            for wire in [Wire::Url, Wire::Xml] {
+                let key = text(path, wire);
+                assert_eq!(&*bytes(&key), path, "{key:?} {wire:?}");
+                assert!(wire == Wire::Url || !key.chars().any(is_unwritable), "{key:?}");
+            }
         }
+    }
+
+    #[test]
+    fn what_xml_cannot_hold_is_escaped_there_only() {
+        assert_eq!(listed(b"c\x01", true), "c%01");
+        assert_eq!(listed(b"c\x01", false), "c\u{F700}\u{F701}");
+        assert_eq!(echoed("c\u{1}", false), "c\u{F700}\u{F701}");
+        assert_eq!(echoed("c\u{F700}\u{F701}", false), "c\u{F700}\u{F701}");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use federation::Error;
 use federation::master::{After, ListItem, ListPage, ListQuery};
-use federation::types::{BucketAt, ObjectPath, SnapshotRef, Summary};
+use federation::types::{BucketAt, Number, ObjectPath, SnapshotRef, Summary};
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput,
     ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass,
 };
-use s3s::{S3Request, S3Response, S3Result};
+use s3s::{S3Error, S3Request, S3Response, S3Result};
 
 use super::access::Caller;
 use super::error::{from_core, invalid_argument};
@@ -26,7 +26,8 @@ pub async fn list_objects_v2(
     let input = request.input;
     let shape = Shape::of(input.prefix.as_deref(), input.delimiter.as_deref(), input.encoding_type.as_ref())?;
     let max_keys = page_size(input.max_keys, "max-keys")?;
-    let token = input.continuation_token.as_deref().map(|text| Token::decode(text, &at.bucket)).transpose()?;
+    let token = input.continuation_token.as_deref().filter(|token| !token.is_empty());
+    let token = token.map(|text| Token::decode(text, &at.bucket)).transpose()?;
     let start_after = input.start_after.as_deref().filter(|start| !start.is_empty());
     let after = start_after.map(|start| After::Key(keys::bytes(start).into_owned()));
     let page = chained_page(edge, &at, token, after, &shape, max_keys).await?;
@@ -87,7 +88,7 @@ pub async fn list_objects(
     Ok(numbered(output, page.number))
 }
 
-/// A page of a chain: of its state if that still is a snapshot, else of the newest.
+/// A page of a chain, of the chain's state.
 async fn chained_page(
     edge: &Edge,
     at: &BucketAt,
@@ -102,12 +103,18 @@ async fn chained_page(
     }
     let chain = BucketAt { bucket: at.bucket.clone(), snapshot: Some(SnapshotRef::Number(token.number)) };
     match edge.master.list(&chain, shape.query(Some(token.after.clone()), max)).await {
-        // The collector went by meanwhile; a listing that goes on is worth more than one that has to begin again.
-        Err(Error::BelowFloor { .. } | Error::NoSuchSnapshot { .. }) => {
-            page(edge, at, Some(token.after), shape, max).await
-        }
+        // The collector went by meanwhile. Pages of another state would leave out or repeat keys without a word.
+        Err(Error::BelowFloor { floor, .. }) => Err(ended(token.number, &format!("the floor is {floor} now"))),
+        Err(Error::NoSuchSnapshot { .. }) => Err(ended(token.number, "the bucket was made anew")),
         listed => listed.map_err(from_core),
     }
+}
+
+/// 400 for a chain whose state is no snapshot any more.
+fn ended(number: Number, why: &str) -> S3Error {
+    invalid_argument(format!(
+        "the continuation token belongs to change {number}, which is gone: {why}. Start the listing again"
+    ))
 }
 
 async fn page(
@@ -181,7 +188,7 @@ impl Shape {
 
     /// A parameter as the answer repeats it.
     pub fn echo(&self, text: Option<&str>) -> Option<String> {
-        text.map(|text| if self.url { keys::url_encode(text) } else { text.to_owned() })
+        text.map(|text| keys::echoed(text, self.url))
     }
 
     /// A common prefix as the answer has it.

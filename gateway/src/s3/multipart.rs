@@ -37,7 +37,7 @@ pub async fn create_multipart_upload(
     let info = edge.master.begin_upload(&caller.actor, &bucket, upload).await.map_err(from_core)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
-        key: Some(input.key),
+        key: Some(keys::echoed(&input.key, false)),
         upload_id: Some(info.upload.to_string()),
         checksum_algorithm: declared
             .map(|(algorithm, _)| s3s::dto::ChecksumAlgorithm::from_static(checksum::name(algorithm))),
@@ -63,6 +63,12 @@ pub async fn complete_multipart_upload(
         let info = edge.master.upload(&bucket, &path, id).await.map_err(from_core)?;
         check_kind(checksum::parse_kind(kind)?, info.checksum.map(|(_, kind)| kind))?;
     }
+    if let Some(part) = parts.iter().find(|part| part.checksum.is_none())
+        && let Ok(info) = edge.master.upload(&bucket, &path, id).await
+    {
+        // An upload that is not there any more may be one that this very request completed before.
+        check_part_stated(part.number, info.checksum)?;
+    }
     let complete = CompleteRequest {
         checksum: stated_checksum(&headers, parts.len())?,
         parts,
@@ -73,7 +79,7 @@ pub async fn complete_multipart_upload(
 
     let mut output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
-        key: Some(input.key),
+        key: Some(keys::echoed(&input.key, false)),
         location: Some(location),
         e_tag: Some(ETag::Strong(written.etag.to_string())),
         version_id: written.name.map(|name| name.to_string()),
@@ -154,6 +160,18 @@ fn check_kind(stated: ChecksumKind, declared: Option<ChecksumKind>) -> S3Result<
     }
 }
 
+/// A composite checksum is one of the parts' checksums: the client has to say that it means these.
+fn check_part_stated(number: u16, declared: Option<(ChecksumAlgorithm, ChecksumKind)>) -> S3Result<()> {
+    match declared {
+        Some((algorithm, ChecksumKind::Composite)) => Err(invalid_request(format!(
+            "The upload was created using a {} checksum. The complete request must include the checksum for each part. \
+             It was missing for part {number} in the request.",
+            checksum::name(algorithm).to_lowercase()
+        ))),
+        Some((_, ChecksumKind::FullObject)) | None => Ok(()),
+    }
+}
+
 /// The checksum of the whole object, if the client states one.
 fn stated_checksum(headers: &HeaderMap, parts: usize) -> S3Result<Option<(ChecksumAlgorithm, Vec<u8>)>> {
     let mut stated = None;
@@ -182,7 +200,10 @@ fn named_part(part: CompletedPart) -> S3Result<NamedPart> {
         (Some(_), Some(_)) => return Err(invalid_request("Expecting a single checksum of each part")),
     };
     let number = part_number(part.part_number)?;
-    Ok(NamedPart { number, checksum, etag: part.e_tag.as_ref().map(|etag| etag.value().to_owned()) })
+    let etag = part.e_tag.as_ref().ok_or_else(|| {
+        S3Error::with_message(S3ErrorCode::MalformedXML, format!("part {number} is named without its ETag"))
+    })?;
+    Ok(NamedPart { number, checksum, etag: Some(etag.value().to_owned()) })
 }
 
 fn object_size(size: i64) -> S3Result<u64> {

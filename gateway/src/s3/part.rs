@@ -12,7 +12,7 @@ use super::condition::Conditions;
 use super::copy::{COPY_BYTES_MAX, Source, too_large};
 use super::error::{from_core, invalid_request};
 use super::multipart::{part_number, upload_id};
-use super::put::{Incoming, body_length, store, take_headers};
+use super::put::{Incoming, body_length, store, take_headers, take_trailers};
 use super::stated::{Stated, kept};
 use super::{Edge, keys, range, target, time};
 use crate::digest::Digests;
@@ -23,7 +23,8 @@ pub async fn upload_part(
     mut request: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let stated = Stated::read(&take_headers(&mut request))?;
-    let S3Request { input, trailing_headers, .. } = request;
+    let trailing_headers = take_trailers(&mut request);
+    let S3Request { input, .. } = request;
     let target = Target::of(&input.bucket, &input.key, &input.upload_id, input.part_number)?;
     let length = body_length(input.content_length)?;
     let algorithm = target.algorithm(edge).await?;

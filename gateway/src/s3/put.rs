@@ -12,6 +12,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, Trail
 use super::access::Caller;
 use super::checksum::{DEFAULT_ALGORITHM, set_object_checksum};
 use super::error::{from_core, from_store, invalid_argument};
+use super::odd_headers::{OddHeaders, Trailers};
 use super::stated::{Stated, kept};
 use super::{Edge, describe, keys, numbered, query, target};
 use crate::digest::{Digested, Digests};
@@ -20,7 +21,8 @@ use crate::digest::{Digested, Digests};
 pub async fn put_object(edge: &Edge, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let caller = Caller::of(&request)?;
     let headers = take_headers(&mut request);
-    let S3Request { input, trailing_headers, .. } = request;
+    let trailing_headers = take_trailers(&mut request);
+    let S3Request { input, .. } = request;
     let bucket = target::bucket(&input.bucket)?;
     let path = keys::parse(&input.key)?;
     let precondition = describe::precondition(&headers)?;
@@ -96,5 +98,13 @@ pub fn body_length(content_length: Option<i64>) -> S3Result<u64> {
 
 /// Takes the headers of a request that writes, with those that were presigned into its query.
 pub fn take_headers<T>(request: &mut S3Request<T>) -> HeaderMap {
-    query::with_presigned(std::mem::take(&mut request.headers), &request.uri)
+    let mut headers = query::with_presigned(std::mem::take(&mut request.headers), &request.uri);
+    OddHeaders::restore(&mut request.extensions, &mut headers);
+    headers
+}
+
+/// Takes what comes after the body of a request, whether s3s or a route of ours handed it on.
+pub fn take_trailers<T>(request: &mut S3Request<T>) -> Option<TrailingHeaders> {
+    let put_right = request.extensions.remove::<Trailers>().and_then(|Trailers(trailers)| trailers);
+    request.trailing_headers.take().or(put_right)
 }

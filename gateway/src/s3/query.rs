@@ -56,13 +56,17 @@ pub fn with_presigned(mut headers: HeaderMap, uri: &Uri) -> HeaderMap {
 /// The headers that were presigned into a query.
 pub fn presigned(uri: &Uri) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     parameters(uri).filter_map(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        let is_header = name.starts_with("x-amz-") || name.starts_with("x-elton-");
-        if !is_header || SIGNATURE.contains(&name.as_str()) {
+        if !is_header(&name) {
             return None;
         }
-        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(&value).ok()?))
+        Some((HeaderName::try_from(name.as_ref()).ok()?, HeaderValue::from_str(&value).ok()?))
     })
+}
+
+/// Whether a parameter is a header that was presigned.
+pub fn is_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (name.starts_with("x-amz-") || name.starts_with("x-elton-")) && !SIGNATURE.contains(&name.as_str())
 }
 
 #[cfg(test)]

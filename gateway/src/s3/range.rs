@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -49,6 +49,31 @@ impl Selection {
     pub fn is_whole(&self, size: u64) -> bool {
         self.bytes == (0..size)
     }
+}
+
+/// A `Range` as s3s reads it right: none for one that S3 ignores because it is malformed or of several parts. Offsets
+/// beyond any object's length become the highest that s3s knows.
+pub fn normal(header: &HeaderValue) -> Option<HeaderValue> {
+    let text = header.to_str().ok()?;
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last) = (offset(first)?, offset(last)?);
+    let text = match (first, last) {
+        (None, None) => return None,
+        (Some(first), Some(last)) if first > last => return None,
+        (None, Some(length)) => format!("bytes=-{length}"),
+        (Some(first), None) => format!("bytes={first}-"),
+        (Some(first), Some(last)) => format!("bytes={first}-{last}"),
+    };
+    HeaderValue::try_from(text).ok()
+}
+
+/// Reads an end of a range, which may be empty.
+fn offset(text: &str) -> Option<Option<i64>> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Digits that do not fit are a number all the same.
+    Some((!text.is_empty()).then(|| text.parse().unwrap_or(i64::MAX)))
 }
 
 /// 416, with the length there is.
@@ -111,6 +136,21 @@ mod tests {
         }
         assert_eq!(select("bytes=0-", 0), Err("bytes */0".to_owned()));
         assert_eq!(select("bytes=-5", 0), Err("bytes */0".to_owned()));
+    }
+
+    #[test]
+    fn ranges_that_are_none_and_those_beyond_any_length() {
+        let read = |text: &str| {
+            let range = normal(&HeaderValue::from_str(text).unwrap())?;
+            Some(select(range.to_str().unwrap(), 10).map(|(bytes, _)| bytes))
+        };
+        for text in ["bytes=-", "bytes=5-2", "bytes=0-1,3-4", "lines=0-1", "bytes=a-", "bytes=--1", "bytes= 0-1"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(read("bytes=0-99999999999999999999999"), Some(Ok(0..10)));
+        assert_eq!(read("bytes=-18446744073709551616"), Some(Ok(0..10)));
+        assert_eq!(read("bytes=18446744073709551615-"), Some(Err("bytes */10".to_owned())));
+        assert_eq!(read("bytes=2-3"), Some(Ok(2..4)));
     }
 
     #[test]

@@ -3,25 +3,22 @@
 //! A request that needs it is claimed by a route of ours, so that its signature is checked as it came; then it goes,
 //! changed and without its signature, to an inner service that serves only these.
 
-use federation::blobs::Observer as _;
 use federation::types::BucketAt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{AUTHORIZATION, CONTENT_RANGE, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use s3s::dto;
 use s3s::service::S3Service;
-use s3s::{Body, BodySizeLimitExceeded, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use s3s::{Body, S3Error, S3Request, S3Response, S3Result};
 
-use super::error::from_store;
-use super::stated::Stated;
-use super::{checksum, keys, query};
+use super::document;
+use super::odd_headers::{OddHeaders, Trailers};
+use super::{keys, query, range};
 
 /// The bucket of s3s's copy source where the real one is in the extensions: see [`SourceBucket`].
 const STAND_IN: &str = "long-source";
 /// The longest bucket name that s3s takes in a copy source.
 const NAME_BYTES_MAX: usize = 63;
-/// The sub-resources that are written with a document of known form, which is small and read whole.
-const DOCUMENTS: [&str; 7] = ["acl", "delete", "logging", "notification", "requestPayment", "tagging", "versioning"];
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
@@ -34,8 +31,10 @@ pub struct SourceBucket(pub String);
 pub enum Rewrite {
     /// A read whose `Range` or dates S3 ignores rather than refuses, or a HEAD of a part.
     Read,
-    /// A document whose digests are stated; s3s compares none.
+    /// A document: s3s compares no digests, and answers 500 to one that is too long or breaks off.
     Document,
+    /// A write with metadata in several lines, or with headers that are not ASCII.
+    Write,
     /// A copy from a snapshot with a long name.
     Source,
 }
@@ -46,7 +45,8 @@ impl Rewrite {
         match *method {
             Method::GET | Method::HEAD => is_odd_read(method, uri, headers).then_some(Rewrite::Read),
             Method::PUT if long_source(headers).is_some() => Some(Rewrite::Source),
-            Method::PUT | Method::POST => is_stated_document(method, uri, headers).then_some(Rewrite::Document),
+            Method::PUT | Method::POST if document::is_one(method, uri) => Some(Rewrite::Document),
+            Method::PUT | Method::POST => OddHeaders::any(headers).then_some(Rewrite::Write),
             _ => None,
         }
     }
@@ -60,7 +60,12 @@ impl Rewrite {
     ) -> S3Result<S3Response<Body>> {
         match self {
             Rewrite::Read => drop_odd_headers(&mut request.headers),
-            Rewrite::Document => read_document(&mut request, limit).await?,
+            Rewrite::Document => document::read(&mut request, limit).await?,
+            Rewrite::Write => {
+                let odd = OddHeaders::take(&mut request.headers)?;
+                request.extensions.insert(odd);
+                request.extensions.insert(Trailers(request.trailing_headers.take()));
+            }
             Rewrite::Source => shorten_source(&mut request)?,
         }
         let heads_part = request.method == Method::HEAD;
@@ -76,14 +81,10 @@ fn is_odd_read(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     // s3s answers a HEAD of a part with 200.
     let heads_part = *method == Method::HEAD && (headers.contains_key(RANGE) || query::has(uri, "partNumber"));
     heads_part
-        || headers.get(RANGE).is_some_and(|range| !is_range(range))
+        || headers.get(RANGE).is_some_and(|range| range::normal(range).as_ref() != Some(range))
         || [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE]
             .iter()
             .any(|name| headers.get(name).is_some_and(|date| !is_date(date)))
-}
-
-fn is_range(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|text| dto::Range::parse(text).is_ok())
 }
 
 fn is_date(value: &HeaderValue) -> bool {
@@ -92,8 +93,8 @@ fn is_date(value: &HeaderValue) -> bool {
 
 /// Drops a range that is malformed or of several parts, and dates that are none; older forms of a date are rewritten.
 fn drop_odd_headers(headers: &mut HeaderMap) {
-    if headers.get(RANGE).is_some_and(|range| !is_range(range)) {
-        headers.remove(RANGE);
+    if let Some(range) = headers.remove(RANGE).and_then(|range| range::normal(&range)) {
+        headers.insert(RANGE, range);
     }
     for name in [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
         let Some(value) = headers.get(&name).filter(|value| !is_date(value)) else { continue };
@@ -103,47 +104,6 @@ fn drop_odd_headers(headers: &mut HeaderMap) {
             None => headers.remove(name),
         };
     }
-}
-
-/// A CompleteMultipartUpload: its checksum headers are those of the object.
-fn is_completion(method: &Method, uri: &Uri) -> bool {
-    *method == Method::POST && query::has(uri, "uploadId")
-}
-
-fn is_stated_document(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-    if is_completion(method, uri) {
-        return headers.contains_key("content-md5");
-    }
-    let stated = headers.contains_key("content-md5")
-        || headers.contains_key("x-amz-trailer")
-        || headers.contains_key("x-amz-sdk-checksum-algorithm")
-        || checksum::ALGORITHMS.iter().any(|algorithm| headers.contains_key(checksum::header(*algorithm)));
-    if !stated {
-        return false;
-    }
-    let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
-    let creates_bucket = *method == Method::PUT && key.is_empty() && uri.query().is_none_or(str::is_empty);
-    creates_bucket || query::parameters(uri).any(|(name, _)| DOCUMENTS.contains(&name.as_ref()))
-}
-
-async fn read_document(request: &mut S3Request<Body>, limit: usize) -> S3Result<()> {
-    let stated = match is_completion(&request.method, &request.uri) {
-        true => Stated::read_md5(&request.headers)?,
-        false => Stated::read(&request.headers)?,
-    };
-    let bytes = request.input.store_all_limited(limit).await.map_err(|source| {
-        if source.is::<BodySizeLimitExceeded>() || source.is::<http_body_util::LengthLimitError>() {
-            S3Error::new(S3ErrorCode::MaxMessageLengthExceeded)
-        } else {
-            from_store(federation::blobs::StoreError::Source { source })
-        }
-    })?;
-    let mut digests = stated.digests(checksum::DEFAULT_ALGORITHM);
-    digests.update(&bytes);
-    stated.verify(&digests.finish(), request.trailing_headers.as_ref())?;
-    request.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    request.input = Body::from(bytes);
-    Ok(())
 }
 
 /// The copy source of a request, if its bucket is a snapshot whose name is too long for s3s: bucket, key and the rest.
@@ -196,7 +156,7 @@ mod tests {
     fn ranges_and_dates_that_s3_ignores() {
         assert_eq!(needed("GET", "/b/k", Some(("range", "bytes=0-1"))), None);
         assert_eq!(needed("HEAD", "/b/k", Some(("range", "bytes=0-1"))), Some(Rewrite::Read));
-        for odd in ["bytes=0-1,3-4", "bytes=5-2", "lines=1-2", "bytes=a-b"] {
+        for odd in ["bytes=0-1,3-4", "bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=-", "bytes=0-99999999999999999999"] {
             assert_eq!(needed("GET", "/b/k", Some(("range", odd))), Some(Rewrite::Read), "{odd}");
         }
         assert_eq!(needed("GET", "/b/k", Some(("if-modified-since", "Wed, 21 Oct 2026 10:00:00 GMT"))), None);
@@ -211,19 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn documents_with_digests_are_compared() {
-        let md5 = Some(("content-md5", "x"));
-        for (method, uri) in [("POST", "/b?delete"), ("PUT", "/b?versioning"), ("PUT", "/b/k?tagging"), ("PUT", "/b")] {
-            assert_eq!(needed(method, uri, md5), Some(Rewrite::Document), "{uri}");
-            assert_eq!(needed(method, uri, None), None, "{uri}");
-        }
-        // The digests of an object, and of the parts it is made of, are another matter.
-        for (method, uri) in [("PUT", "/b/k"), ("PUT", "/b/k?uploadId=1&partNumber=1")] {
-            assert_eq!(needed(method, uri, md5), None, "{uri}");
-        }
-        let crc32 = Some(("x-amz-checksum-crc32", "y/Q5Jg=="));
-        assert_eq!(needed("POST", "/b/k?uploadId=1", crc32), None);
-        assert_eq!(needed("POST", "/b/k?uploadId=1", md5), Some(Rewrite::Document));
+    fn writes_with_odd_headers() {
+        assert_eq!(needed("PUT", "/b/k", Some(("content-disposition", "attachment"))), None);
+        assert_eq!(needed("PUT", "/b/k", Some(("content-md5", "x"))), None);
+        assert_eq!(needed("PUT", "/b/k?uploadId=1&partNumber=1", Some(("content-md5", "x"))), None);
+        assert_eq!(needed("PUT", "/b/k", Some(("content-disposition", "filename=ü"))), Some(Rewrite::Write));
+        assert_eq!(needed("PUT", "/b?tagging", Some(("content-disposition", "filename=ü"))), Some(Rewrite::Document));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::error::{invalid_argument, not_implemented};
 use super::rewrite::Rewrite;
 use super::unsupported::Shape;
 use super::{Edge, query, versions};
+use crate::credentials::Signer;
 
 /// Where the admin API lives.
 const ADMIN: &str = "/_elton/v1";
@@ -89,6 +90,7 @@ impl S3Route for Routes {
     }
 
     async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result<()> {
+        Signer::note_in(&request.extensions, request.credentials.as_ref());
         let route = route_of(request)?;
         if route == Route::Form {
             return Err(not_implemented("PostObject"));

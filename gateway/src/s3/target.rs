@@ -5,7 +5,7 @@ use federation::master::{Master, Version, Versioning, Which};
 use federation::types::{BucketAt, BucketName, Number, SnapshotRef};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use super::error::{from_core, invalid_argument};
+use super::error::{from_core, invalid_argument, printable};
 
 /// The bucket of a read: `photos` or `photos--at-42`, or `photos` with `x-elton-at`.
 pub fn bucket_at(name: &str, header: Option<&SnapshotRef>) -> S3Result<BucketAt> {
@@ -23,7 +23,7 @@ pub fn bucket(name: &str) -> S3Result<BucketName> {
 }
 
 fn invalid_bucket(error: &federation::types::InvalidName) -> S3Error {
-    S3Error::with_message(S3ErrorCode::InvalidBucketName, error.to_string())
+    S3Error::with_message(S3ErrorCode::InvalidBucketName, printable(error.to_string()))
 }
 
 /// Reads a `versionId`.

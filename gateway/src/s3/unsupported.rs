@@ -3,12 +3,11 @@
 //! A header or sub-resource that asks for what is the case anyway (`x-amz-acl: private`) is honoured; the tables say
 //! which values those are.
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use s3s::S3Result;
 
-use super::checksum;
 use super::error::{invalid_argument, not_implemented};
-use super::query;
+use super::{allowed, checksum, keys, query};
 
 /// Which values of a header ask for what is the case anyway.
 enum Honoured {
@@ -161,7 +160,7 @@ pub fn check(shape: Shape, method: &Method, uri: &Uri, headers: &HeaderMap) -> S
     for (name, value) in query::presigned(uri) {
         check_header(name.as_str(), value.to_str().unwrap_or_default())?;
     }
-    Ok(())
+    allowed::check(shape, method, uri, headers)
 }
 
 fn check_sub_resource(shape: Shape, method: &Method, uri: &Uri) -> S3Result<()> {
@@ -192,8 +191,23 @@ fn check_parameters(shape: Shape, method: &Method, uri: &Uri) -> S3Result<()> {
     if shape == Shape::Object && writes && query::has(uri, "versionId") && !versioned {
         return Err(invalid_argument("This operation does not accept a version-id."));
     }
+    for (name, value) in query::parameters(uri) {
+        check_text(&name, &value)?;
+    }
     if shape == Shape::Bucket && query::get(uri, "list-type").is_some_and(|kind| kind != "2") {
         return Err(invalid_argument("Invalid List Type specified in Request"));
+    }
+    Ok(())
+}
+
+/// Keys and parts of keys may have any character. What nothing else can mean would end in an answer that cannot be
+/// written, or in a presigned header that is left out.
+fn check_text(name: &str, value: &str) -> S3Result<()> {
+    let is_key = matches!(name, "prefix" | "delimiter" | "marker" | "key-marker" | "start-after");
+    let is_unwritable = name.chars().chain(value.chars()).any(keys::is_unwritable);
+    let is_lost = query::is_header(name) && HeaderValue::from_str(value).is_err();
+    if is_lost || (is_unwritable && !is_key) {
+        return Err(invalid_argument(format!("the query parameter {name} has control characters in its value")));
     }
     Ok(())
 }
@@ -266,6 +280,14 @@ mod tests {
         assert_eq!(outcome(Shape::Object, "PUT", "/b/k?versionId=1", None), Err(S3ErrorCode::InvalidArgument));
         assert_eq!(outcome(Shape::Object, "PUT", "/b/k?uploadId=1&partNumber=1", None), Ok(()));
         assert_eq!(outcome(Shape::Object, "GET", "/b/k?versionId=1&other", None), Ok(()));
+    }
+
+    #[test]
+    fn control_characters_are_for_keys() {
+        assert_eq!(outcome(Shape::Bucket, "GET", "/b?prefix=%00&delimiter=%01&marker=%02", None), Ok(()));
+        for uri in ["/b?max-keys=%01", "/b?list-type=2&%01=x", "/b/k?X-Amz-Meta-A=a%0Ab"] {
+            assert_eq!(outcome(Shape::Bucket, "GET", uri, None), Err(S3ErrorCode::InvalidArgument), "{uri}");
+        }
     }
 
     #[test]

@@ -1,26 +1,27 @@
 //! ListMultipartUploads and ListParts.
 
 use federation::master::{AfterUpload, UploadInfo, UploadItem, UploadedPart, UploadsQuery};
-use federation::types::UploadId;
+use federation::types::{BucketName, UploadId};
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CommonPrefix, ETag, Initiator, ListMultipartUploadsInput,
     ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part, StorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
+use super::access::Caller;
 use super::checksum::{self, set_checksum};
-use super::error::{from_core, invalid_argument};
+use super::error::{from_core, invalid_argument, invalid_request};
 use super::list::{Marker, Shape, items_max, page_size};
 use super::multipart::upload_id;
-use super::{Edge, keys, target, time};
+use super::{Edge, keys, time};
 
 /// ListMultipartUploads.
 pub async fn list_multipart_uploads(
     edge: &Edge,
     request: S3Request<ListMultipartUploadsInput>,
 ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+    let bucket = bucket(&request, &request.input.bucket)?;
     let input = request.input;
-    let bucket = target::bucket(&input.bucket)?;
     let shape = Shape::of(input.prefix.as_deref(), input.delimiter.as_deref(), input.encoding_type.as_ref())?;
     let max_uploads = page_size(input.max_uploads, "max-uploads")?;
     let after = after(&shape, input.key_marker.as_deref(), input.upload_id_marker.as_deref())?;
@@ -63,8 +64,8 @@ pub async fn list_multipart_uploads(
 
 /// ListParts.
 pub async fn list_parts(edge: &Edge, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+    let bucket = bucket(&request, &request.input.bucket)?;
     let input = request.input;
-    let bucket = target::bucket(&input.bucket)?;
     let path = keys::parse(&input.key)?;
     let id = upload_id(&input.upload_id)?;
     let max_parts = page_size(input.max_parts, "max-parts")?;
@@ -79,7 +80,7 @@ pub async fn list_parts(edge: &Edge, request: S3Request<ListPartsInput>) -> S3Re
     let parts = if empty { Vec::new() } else { page.items.iter().map(part).collect() };
     Ok(S3Response::new(ListPartsOutput {
         bucket: Some(input.bucket),
-        key: Some(input.key),
+        key: Some(keys::echoed(&input.key, false)),
         upload_id: Some(input.upload_id),
         initiator: Some(initiator(edge)),
         owner: Some(edge.owner()),
@@ -93,6 +94,18 @@ pub async fn list_parts(edge: &Edge, request: S3Request<ListPartsInput>) -> S3Re
         parts: Some(parts),
         ..Default::default()
     }))
+}
+
+/// The bucket whose uploads are listed, which is never a snapshot.
+fn bucket<T>(request: &S3Request<T>, name: &str) -> S3Result<BucketName> {
+    let at = Caller::of(request)?.bucket_at(name)?;
+    match at.snapshot {
+        None => Ok(at.bucket),
+        Some(_) => Err(invalid_request(format!(
+            "uploads belong to the bucket as it is and not to {at}; list those of {}, without x-elton-at",
+            at.bucket
+        ))),
+    }
 }
 
 fn part(part: &UploadedPart) -> Part {

@@ -14,17 +14,22 @@ use s3s::service::S3Service;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, field};
 
 use super::activity::Activity;
-use super::body::{ReplyBody, RequestBody};
+use super::body::{BodyBounds, ReplyBody, RequestBody};
 use super::error_page::{self, Facts};
+use super::held::held_bytes;
 use super::limits::HttpLimits;
 use super::operation::{OperationClass, Target};
+use super::pace::Pace;
+use super::places::Places;
 use super::record::{REQUEST_TARGET, RequestRecord};
+use super::refusal::Refusal;
 use crate::health::{Health, LIVE_PATH, READY_PATH};
 use crate::metrics::{METRICS_CONTENT_TYPE, METRICS_PATH, Metrics};
-use crate::request_id::{RequestIds, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
+use crate::request_id::{RequestId, RequestIds, X_AMZ_ID_2, X_AMZ_REQUEST_ID};
+use crate::s3::S3Limits;
 
 /// Names the region to clients that signed for another one, as S3 does.
 pub const X_AMZ_BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
@@ -35,6 +40,17 @@ const STORAGE_GAUGES_AGE_MAX: Duration = Duration::from_secs(10);
 /// The peer of the connection that a request came over; in the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// The connection that a request came over.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Its other end.
+    pub peer: SocketAddr,
+    /// What it does.
+    pub activity: Arc<Activity>,
+    /// The places for requests that its peer has.
+    pub requests: Arc<Semaphore>,
+}
 
 /// What a [`Front`] is made of.
 pub struct FrontConfig {
@@ -52,6 +68,8 @@ pub struct FrontConfig {
     pub metrics_token: Option<String>,
     /// Bounds.
     pub limits: HttpLimits,
+    /// The bounds of the S3 service.
+    pub s3_limits: S3Limits,
 }
 
 /// Answers requests.
@@ -65,7 +83,8 @@ pub struct Front {
     metrics_token: Option<[u8; 32]>,
     health: Health,
     limits: HttpLimits,
-    places: Arc<Semaphore>,
+    s3_limits: S3Limits,
+    places: Arc<Places>,
     gauges_read: Mutex<Option<Instant>>,
 }
 
@@ -79,13 +98,14 @@ impl Front {
             region: config.region.as_deref().and_then(printable),
             metrics_token: config.metrics_token.map(|token| Sha256::digest(token).into()),
             health: Health::default(),
-            places: Arc::new(Semaphore::new(config.limits.requests_in_flight_max)),
+            places: Places::new(&config.limits),
             gauges_read: Mutex::new(None),
             master: config.master,
             s3: config.s3,
             metrics: config.metrics,
             ids: config.ids,
             limits: config.limits,
+            s3_limits: config.s3_limits,
         })
     }
 
@@ -107,12 +127,17 @@ impl Front {
         &self.limits
     }
 
-    /// Answers one request of the connection with `peer`.
+    /// How fast a client has to be.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        Pace::new(self.places.clone(), self.limits.bytes_per_second_min)
+    }
+
+    /// Answers one request of the connection `origin`.
     pub async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
-        activity: Arc<Activity>,
+        origin: Origin,
     ) -> Result<Response<ReplyBody>, Infallible> {
         let id = self.ids.issue();
         let id_text = id.to_string();
@@ -123,24 +148,14 @@ impl Front {
             Some(_) => OperationClass::Health,
             None => OperationClass::of(request.method(), target, uri.query().unwrap_or_default()),
         };
-        let span = span(&id_text, request.method(), target, class, request.headers(), &uri, peer);
-        let mut record = RequestRecord::begin(self.metrics.clone(), span.clone(), class, activity.begin());
+        let span = span(&id_text, request.method(), target, class, &uri, origin.peer);
+        let mut record = RequestRecord::begin(self.metrics.clone(), span.clone(), class, origin.activity.begin());
+        record.claims(claimed_access_key(request.headers(), uri.query().unwrap_or_default()));
         let facts = Facts { resource: uri.path(), request_id: &id_text, host_id: self.ids.host() };
         let head = *request.method() == Method::HEAD;
         let mut response = match own {
-            Some(own) => self.answer_own(own, request.headers(), peer).await,
-            None => match self.places.clone().try_acquire_owned() {
-                Ok(place) => {
-                    record.hold(place);
-                    let request = self.prepare(request, peer, id, &record);
-                    self.answer_s3(request, facts).instrument(span).await
-                }
-                Err(_full) => {
-                    self.metrics.refused.inc();
-                    let message = "Too many requests are being answered at the moment; repeat this one later.";
-                    error_page::page(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message, facts)
-                }
-            },
+            Some(own) => self.answer_own(own, request.headers(), origin.peer).await,
+            None => self.answer_s3(request, &origin, id, &mut record, facts).instrument(span).await,
         };
         if head {
             response = without_body(response);
@@ -154,27 +169,49 @@ impl Front {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-        id: crate::request_id::RequestId,
+        id: RequestId,
         record: &RequestRecord,
     ) -> Request<s3s::Body> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(id);
         parts.extensions.insert(Peer(peer));
+        parts.extensions.insert(record.signer());
         let body = if body.is_end_stream() {
             s3s::Body::empty()
         } else {
-            s3s::Body::http_body_unsync(RequestBody::new(
-                body,
-                parts.headers.contains_key(EXPECT),
-                self.limits.body_read_stall_timeout,
-                self.limits.unread_body_max,
-                record.bytes_in(),
-            ))
+            let bounds = BodyBounds {
+                stall_timeout: self.limits.body_read_stall_timeout,
+                pace: self.pace(),
+                unread_body_max: self.limits.unread_body_max,
+            };
+            let expects_continue = parts.headers.contains_key(EXPECT);
+            s3s::Body::http_body_unsync(RequestBody::new(body, expects_continue, bounds, record.bytes_in()))
         };
         Request::from_parts(parts, body)
     }
 
-    async fn answer_s3(&self, request: Request<s3s::Body>, facts: Facts<'_>) -> Response<s3s::Body> {
+    async fn answer_s3(
+        &self,
+        request: Request<Incoming>,
+        origin: &Origin,
+        id: RequestId,
+        record: &mut RequestRecord,
+        facts: Facts<'_>,
+    ) -> Response<s3s::Body> {
+        let Some(place) = self.places.take(&origin.requests) else { return self.slow_down(facts) };
+        record.hold(place);
+        let request = self.prepare(request, origin.peer, id, record);
+        if let Some(refusal) = Refusal::of(&request) {
+            return refusal.page(facts);
+        }
+        let (parts, body) = request.into_parts();
+        let held = match body.size_hint().exact() {
+            Some(0) => 0,
+            length => held_bytes(&parts, length, &self.s3_limits),
+        };
+        // What is held of the body is free again once the request is answered; its reply is another matter.
+        let Some(_buffer) = self.places.buffer(held) else { return self.slow_down(facts) };
+        let request = Request::from_parts(parts, body);
         match self.s3.call(request).await {
             Ok(response) => error_page::complete(response, facts),
             Err(error) => {
@@ -183,6 +220,12 @@ impl Front {
                 error_page::page(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message, facts)
             }
         }
+    }
+
+    fn slow_down(&self, facts: Facts<'_>) -> Response<s3s::Body> {
+        self.metrics.refused.inc();
+        let message = "Too many requests are being answered at the moment; repeat this one later.";
+        error_page::page(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message, facts)
     }
 
     /// The headers that every reply carries. `Date` is hyper's.
@@ -209,8 +252,8 @@ impl Front {
             },
             OwnPath::Metrics if !self.may_read_metrics(headers, peer) => plain(
                 StatusCode::FORBIDDEN,
-                "Metrics are open to this machine only; from elsewhere send `Authorization: Bearer TOKEN` with the \
-                 token that `metrics_token` in the configuration file or ELTON_METRICS_TOKEN sets.\n",
+                "Metrics are open to this machine only; from elsewhere or through a proxy send `Authorization: Bearer \
+                 TOKEN` with the token that `metrics_token` in the configuration file or ELTON_METRICS_TOKEN sets.\n",
             ),
             OwnPath::Metrics => {
                 self.refresh_gauges().await;
@@ -222,7 +265,7 @@ impl Front {
     }
 
     fn may_read_metrics(&self, headers: &HeaderMap, peer: SocketAddr) -> bool {
-        if peer.ip().to_canonical().is_loopback() {
+        if peer.ip().to_canonical().is_loopback() && !is_forwarded(headers) {
             return true;
         }
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
@@ -247,6 +290,11 @@ impl Front {
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "gauges could not be read"),
         }
     }
+}
+
+/// Whether a proxy says that it passes a request on for another machine.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// Paths that the front answers itself, without a signature.
@@ -291,23 +339,15 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response<s3s::Body> {
 }
 
 /// The one span of a request. Names are logged as they were sent, percent-encoded, so they cannot break a line.
-fn span(
-    id: &str,
-    method: &Method,
-    target: Target<'_>,
-    class: OperationClass,
-    headers: &HeaderMap,
-    uri: &Uri,
-    peer: SocketAddr,
-) -> Span {
-    let access_key = claimed_access_key(headers, uri.query().unwrap_or_default());
+fn span(id: &str, method: &Method, target: Target<'_>, class: OperationClass, uri: &Uri, peer: SocketAddr) -> Span {
     let (bucket, key) = (target.bucket(), target.key());
     if class == OperationClass::Health {
         return tracing::debug_span!(target: REQUEST_TARGET, "request", request_id = id, %method, path = uri.path());
     }
     tracing::info_span!(
         target: REQUEST_TARGET, "request",
-        request_id = id, %method, bucket, key, class = class.name(), access_key, %peer,
+        request_id = id, %method, bucket, key, class = class.name(), %peer,
+        access_key = field::Empty, claimed_key = field::Empty,
     )
 }
 
@@ -327,6 +367,14 @@ const ACCESS_KEY_LOGGED_MAX: usize = 128;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_on_this_machine_speaks_for_others() {
+        let headers =
+            |name: &'static str| HeaderMap::from_iter([(HeaderName::from_static(name), "x".parse().expect("a value"))]);
+        assert!(is_forwarded(&headers("x-forwarded-for")) && is_forwarded(&headers("forwarded")));
+        assert!(!is_forwarded(&headers("host")));
+    }
 
     #[test]
     fn the_claimed_access_key_is_found_in_header_and_query() {

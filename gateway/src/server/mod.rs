@@ -2,12 +2,19 @@
 
 mod activity;
 mod body;
+mod connections;
 mod error_page;
 mod front;
+mod head;
+mod held;
 mod limits;
 mod operation;
+mod pace;
+mod places;
 mod record;
+mod refusal;
 mod stall;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,22 +22,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-pub use body::{BodyStalled, ReplyBody, RequestBody};
-pub use front::{Front, FrontConfig, Peer, X_AMZ_BUCKET_REGION};
+pub use body::{BodyBounds, BodyStalled, ReplyBody, RequestBody};
+pub use front::{Front, FrontConfig, Origin, Peer, X_AMZ_BUCKET_REGION};
 pub use limits::HttpLimits;
 pub use operation::{OperationClass, Target};
 pub use record::{REQUEST_TARGET, describe};
 
 use activity::Activity;
+use connections::{Connections, Full, Ticket};
+use head::HeadWatch;
 use stall::WriteStall;
+use streams::StreamExecutor;
 
 /// The longest pause between attempts to accept while the process has no descriptors left.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -38,8 +48,10 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// How long a connection that was told to go may take to say goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// How often a connection looks for a place while all others are busy.
+const ADMIT_PAUSE: Duration = Duration::from_millis(20);
 
-type Builder = auto::Builder<TokioExecutor>;
+type Builder = auto::Builder<StreamExecutor>;
 
 /// Connections on one address.
 pub struct Server {
@@ -67,18 +79,23 @@ impl Server {
     /// Returns how many connections were cut off because they took longer.
     pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> usize {
         let Server { listener, tls, front, builder } = self;
-        let places = Arc::new(Semaphore::new(front.limits().connections_max));
+        let places = Connections::new(front.limits());
         let connections = TaskTracker::new();
         let (stopping, told_to_stop) = watch::channel(false);
         let accept = async {
             loop {
-                let (place, stream, peer) = accept(&listener, &places).await;
+                let (stream, peer) = accept(&listener).await;
+                let Some(ticket) = admit(&places, peer).await else {
+                    front.metrics().connections_refused.inc();
+                    tracing::debug!(%peer, "refused a connection: its peer has its share of them, and all are busy");
+                    continue;
+                };
                 let connection = Connection {
                     front: front.clone(),
                     builder: builder.clone(),
                     peer,
                     told_to_stop: told_to_stop.clone(),
-                    _place: place,
+                    ticket,
                 };
                 connections.spawn(connection.serve(stream, tls.clone()));
             }
@@ -99,11 +116,12 @@ impl Server {
 }
 
 fn builder(limits: &HttpLimits) -> Builder {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(StreamExecutor::new(limits.write_stall_timeout));
     let mut http1 = builder.http1();
     http1
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
+        // It counts the pause between two requests, too: `HeadWatch` is what watches headers.
+        .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.header_bytes_max.max(HttpLimits::HEADER_BYTES_FLOOR));
     // hyper keeps up to 100 headers without allocating; any other number costs an allocation per request.
     if limits.headers_max != HttpLimits::default().headers_max {
@@ -119,13 +137,12 @@ fn builder(limits: &HttpLimits) -> Builder {
     builder
 }
 
-/// The next connection, once there is a place for it. Errors of `accept` are those of single connections, or pass.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+/// The next connection. Errors of `accept` are those of single connections, or pass.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (place, stream, peer),
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
             }
@@ -135,6 +152,18 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (OwnedSemaph
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
+        }
+    }
+}
+
+/// A place for a connection, as soon as there is one; `None` if its peer has more than its share.
+async fn admit(places: &Arc<Connections>, peer: SocketAddr) -> Option<Ticket> {
+    loop {
+        match places.admit(peer) {
+            Ok(ticket) => return Some(ticket),
+            Err(Full::Peer) => return None,
+            // More wait in the kernel's queue.
+            Err(Full::All) => tokio::time::sleep(ADMIT_PAUSE).await,
         }
     }
 }
@@ -150,18 +179,30 @@ struct Connection {
     builder: Arc<Builder>,
     peer: SocketAddr,
     told_to_stop: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    ticket: Ticket,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let front = self.front.clone();
+        let (front, peer, evicted) = (self.front.clone(), self.peer, self.ticket.evicted.clone());
         front.metrics().connections.inc();
+        tokio::select! {
+            () = self.shake_hands(stream, tls) => {}
+            () = evicted.notified() => {
+                front.metrics().connections_evicted.inc();
+                tracing::debug!(%peer, "ended a quiet connection to make place for another");
+            }
+        }
+        front.metrics().connections.dec();
+    }
+
+    async fn shake_hands(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let front = self.front.clone();
         // Headers and body leave in two writes; Nagle would hold the second back for a delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        let stream = WriteStall::new(stream, front.limits().write_stall_timeout);
+        let stream = WriteStall::new(stream, front.limits().write_stall_timeout, front.pace());
         match tls {
             None => self.drive(stream).await,
             Some(tls) => {
@@ -173,16 +214,17 @@ impl Connection {
                 }
             }
         }
-        front.metrics().connections.dec();
     }
 
     async fn drive(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Connection { front, builder, peer, mut told_to_stop, _place } = self;
-        let activity = Activity::new();
-        let idle_timeout = front.limits().idle_timeout;
+        // The ticket is kept until the connection has ended.
+        let Connection { front, builder, peer, mut told_to_stop, ticket } = self;
+        let activity = ticket.activity.clone();
+        let (idle_timeout, limits) = (front.limits().idle_timeout, front.limits());
+        let stream = HeadWatch::new(stream, activity.clone(), limits.first_request_timeout, limits.header_read_timeout);
         let service = {
-            let activity = activity.clone();
-            hyper::service::service_fn(move |request| front.clone().answer(request, peer, activity.clone()))
+            let origin = Origin { peer, activity: activity.clone(), requests: ticket.requests.clone() };
+            hyper::service::service_fn(move |request| front.clone().answer(request, origin.clone()))
         };
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {

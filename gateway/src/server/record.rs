@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::activity::InFlight;
 use super::operation::OperationClass;
+use super::places::Place;
+use crate::credentials::Signer;
 use crate::metrics::Metrics;
 
 /// The target of request lines, so that a filter can name them: `--log info,elton::request=warn`.
@@ -27,9 +28,28 @@ pub struct RequestRecord {
     status: u16,
     bytes_in: Arc<AtomicU64>,
     bytes_out: u64,
-    failure: Option<String>,
-    _in_flight: InFlight,
-    _permit: Option<OwnedSemaphorePermit>,
+    failure: Option<Failure>,
+    signer: Signer,
+    claimed_key: Option<String>,
+    in_flight: Option<InFlight>,
+    place: Option<Place>,
+}
+
+/// Why a reply did not end as it should.
+enum Failure {
+    /// The server could not go on.
+    Broke(String),
+    /// The client did not want more.
+    CutShort,
+}
+
+impl Failure {
+    fn text(&self) -> &str {
+        match self {
+            Failure::Broke(text) => text,
+            Failure::CutShort => "the client went away, or took nothing for too long, before the end of the reply",
+        }
+    }
 }
 
 impl RequestRecord {
@@ -39,6 +59,7 @@ impl RequestRecord {
         metrics.in_flight.inc();
         RequestRecord {
             metrics,
+            signer: Signer::new(span.clone()),
             span,
             class,
             started: Instant::now(),
@@ -46,14 +67,32 @@ impl RequestRecord {
             bytes_in: Arc::default(),
             bytes_out: 0,
             failure: None,
-            _in_flight: in_flight,
-            _permit: None,
+            claimed_key: None,
+            in_flight: Some(in_flight),
+            place: None,
         }
     }
 
     /// The request keeps one of the places that bound requests in flight.
-    pub fn hold(&mut self, permit: OwnedSemaphorePermit) {
-        self._permit = Some(permit);
+    pub fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Nothing of the server's waits for the client any more: the place is free, and the connection counts as quiet.
+    pub fn release(&mut self) {
+        self.place = None;
+        self.in_flight = None;
+    }
+
+    /// The key that the request says it is signed with; logged as a claim if nobody proves it.
+    pub fn claims(&mut self, access_key: Option<&str>) {
+        self.claimed_key = access_key.map(str::to_owned);
+    }
+
+    /// Where the key that the request is signed with is noted once that is proved.
+    #[must_use]
+    pub fn signer(&self) -> Signer {
+        self.signer.clone()
     }
 
     /// Counts the request's body.
@@ -74,12 +113,12 @@ impl RequestRecord {
 
     /// The reply broke off.
     pub fn broke(&mut self, error: &(dyn std::error::Error + 'static)) {
-        self.failure = Some(describe(error));
+        self.failure = Some(Failure::Broke(describe(error)));
     }
 
     /// The client went away before the reply's end.
     pub fn cut_short(&mut self) {
-        self.failure.get_or_insert_with(|| "the client went away before the end of the reply".to_owned());
+        self.failure.get_or_insert(Failure::CutShort);
     }
 }
 
@@ -89,10 +128,14 @@ impl Drop for RequestRecord {
         let bytes_in = self.bytes_in.load(Ordering::Relaxed);
         self.metrics.in_flight.dec();
         self.metrics.request_ended(self.class, self.status, elapsed, bytes_in, self.bytes_out);
+        if self.signer.access_key().is_none() {
+            self.span.record("claimed_key", self.claimed_key.as_deref());
+        }
         let _entered = self.span.enter();
         let ms = (elapsed.as_secs_f64() * 1_000_000.0).round() / 1000.0;
-        let (status, bytes_out, failure) = (self.status, self.bytes_out, self.failure.as_deref());
-        if status >= 500 || failure.is_some() {
+        let (status, bytes_out) = (self.status, self.bytes_out);
+        let failure = self.failure.as_ref().map(Failure::text);
+        if is_ours(status) || matches!(self.failure, Some(Failure::Broke(_))) {
             tracing::warn!(target: REQUEST_TARGET, status, bytes_in, bytes_out, ms, failure, "request");
         } else if self.class == OperationClass::Health {
             // Probes come every few seconds and say nothing new.
@@ -101,6 +144,11 @@ impl Drop for RequestRecord {
             tracing::info!(target: REQUEST_TARGET, status, bytes_in, bytes_out, ms, "request");
         }
     }
+}
+
+/// Whether a status says that the server failed. What is not implemented is the client's to know, and so is HTTP 505.
+fn is_ours(status: u16) -> bool {
+    status >= 500 && status != 501 && status != 505
 }
 
 /// An error with what caused it, in one line.

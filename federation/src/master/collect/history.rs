@@ -163,7 +163,8 @@ fn drop_page(
     let Some(mut home) = Home::open_id(txn, id)? else { return Ok((0, true)) };
     let floor = target.unwrap_or(home.row.floor);
     let (number, ordinal) = home.row.collected;
-    if number >= floor {
+    // A commit or restore has many rows under its number, and a page may end among them.
+    if (number, ordinal) >= (floor, u32::MAX) {
         return Ok((0, true));
     }
     if ordinal == u32::MAX {

@@ -1,0 +1,6 @@
+//! The safety suites of the core: a reference model, and every state that a power failure can leave.
+#![allow(clippy::print_stdout, missing_docs, reason = "a test binary: it prints seeds, and nobody imports it")]
+
+mod crash;
+mod model;
+mod store;

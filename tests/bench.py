@@ -115,6 +115,8 @@ class Garage(Server):
             self.run("layout", "assign", "-z", "here", "-c", "100G", node[:16])
             self.run("layout", "apply", "--version", "1")
             self.run("key", "import", "--yes", "-n", "bench", ACCESS, SECRET)
+        # It listens before it has found itself.
+        self.run("bucket", "list")
 
     def run(self, *arguments):
         command = [ROOT / "target/bench-rival/bin/garage", "-c", self.config, *arguments]

@@ -148,19 +148,28 @@ impl<'a> VersionWalk<'a> {
         while self.examined < rows_max {
             let current = peek(&mut self.current, Table::Current)?;
             let history = peek(&mut self.history, Table::History)?;
-            self.examined += 1;
             // A path's live version comes before its past ones.
             let takes_current = match (&current, &history) {
+                // The end, and not the limit: `examined` stays below it.
                 (None, None) => return Ok(None),
                 (Some(current), Some(history)) => current <= history,
                 (current, _) => current.is_some(),
             };
+            self.examined += 1;
             let met = if takes_current { self.take_current(current)? } else { self.take_history(history)? };
             if met.is_some() {
                 return Ok(met);
             }
         }
         Ok(None)
+    }
+
+    /// Whether a page may end at the last row looked at: where that row's number is the name of a version that was
+    /// uncovered since, the next page would begin at the version's later place.
+    fn may_end(&self) -> Result<bool, CatalogError> {
+        let Some((path, since)) = &self.last else { return Ok(true) };
+        let place = key::find(self.lens.rows, self.lens.id, path, VersionName::Number(*since), self.lens.at)?;
+        Ok(place.is_none_or(|place| place.since() == *since))
     }
 
     fn take_current(&mut self, path: Option<ObjectPath>) -> Result<Option<Met>, CatalogError> {
@@ -211,8 +220,18 @@ fn list_versions(lens: &Lens<'_>, query: &VersionsQuery, rows_max: usize) -> Res
         Some(AfterVersion::Prefix(prefix)) => walk.seek_past(prefix)?,
         Some(AfterVersion::Version(path, name)) => begun = resume(&mut walk, path, *name)?,
     }
-    let mut last = None;
-    while let Some(met) = walk.next(rows_max)? {
+    let (mut last, mut rows_max) = (None, rows_max);
+    loop {
+        let Some(met) = walk.next(rows_max)? else {
+            if walk.examined < rows_max {
+                return Ok((items, None));
+            }
+            if !walk.may_end()? {
+                rows_max += 1;
+                continue;
+            }
+            break;
+        };
         if items.len() == query.max {
             return Ok((items, last));
         }
@@ -227,9 +246,6 @@ fn list_versions(lens: &Lens<'_>, query: &VersionsQuery, rows_max: usize) -> Res
         begun = Some(met.path.clone());
         last = Some(AfterVersion::Version(met.path.as_bytes().to_vec(), name_of(&met.summary)));
         items.push(VersionItem::Version { path: met.path, summary: met.summary, latest, marker: met.marker });
-    }
-    if walk.examined < rows_max {
-        return Ok((items, None));
     }
     // The page ran into its limit of rows: it goes on after the last row looked at, shown or not.
     let next = match (walk.last, last) {

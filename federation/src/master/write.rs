@@ -246,7 +246,8 @@ impl Master {
         for _ in 1..TRIES_MAX {
             // Compaction may have moved a slot since the version was looked up; the log knows where to.
             let (Err(Error::Damaged { .. }), Some((bucket, summary))) = (&copied, origin) else { break };
-            record.body = self.writer.read(move |view| Ok(super::lens::record_of(view, bucket, &summary)?.body)).await?;
+            record.body =
+                self.writer.read(move |view| Ok(super::lens::record_of(view, bucket, &summary)?.body)).await?;
             copied = self.copy_body(&record.body, Urgency::Normal).await;
         }
         let (body, parts, guards) = copied?;

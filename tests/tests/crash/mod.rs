@@ -25,7 +25,8 @@ fn runtime() -> Runtime {
 
 /// Runs the workload of a seed and looks at some of the states that cutting its power leaves.
 fn run_workload(seed: u64, states: u64) -> Result<(), String> {
-    let run = runtime().block_on(workload::run(seed)).map_err(|error| format!("the workload itself failed: {error}"))?;
+    let run =
+        runtime().block_on(workload::run(seed)).map_err(|error| format!("the workload itself failed: {error}"))?;
     let mut random = seeded(seed ^ 0x5EED);
     for _ in 0..states {
         let ops = (random() % (run.disk.ops() as u64 + 1)) as usize;
@@ -36,8 +37,7 @@ fn run_workload(seed: u64, states: u64) -> Result<(), String> {
         };
         let left = run.disk.crash_at(ops, &mut random, plan);
         let found = runtime().block_on(verify::verify(&run, &left, ops, random()));
-        let recovered =
-            found.map_err(|what| format!("{what} (after change {ops} of {}, {plan:?})", run.disk.ops()))?;
+        let recovered = found.map_err(|what| format!("{what} (after change {ops} of {}, {plan:?})", run.disk.ops()))?;
         // Power fails while the Master recovers, too.
         if random() % 8 == 0 {
             let again = (random() % (recovered as u64 + 1)) as usize;

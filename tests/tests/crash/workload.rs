@@ -67,7 +67,8 @@ pub struct Run {
 
 /// A Master on a simulated disk.
 pub async fn open(disk: &SimulatedDisk, seed: u64) -> Result<(Master, Arc<ManualClock>)> {
-    let limits = Limits { disk_reserve: 0, part_bytes_min: 1, fold_rows_max: 2, collect_rows_max: 3, ..Limits::default() };
+    let limits =
+        Limits { disk_reserve: 0, part_bytes_min: 0, fold_rows_max: 2, collect_rows_max: 3, ..Limits::default() };
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let blocking: Arc<dyn Blocking> = Arc::new(Inline);
@@ -109,7 +110,8 @@ pub async fn run(seed: u64) -> Result<Run> {
         let round: Vec<BoxFuture<'_, Result<()>>> = (0..ops).map(|_| worker.operation(&mut random)).collect();
         for outcome in join_all(round).await {
             match outcome {
-                Ok(()) | Err(Error::PreconditionFailed { .. } | Error::NoSuchKey { .. } | Error::DeleteMarker { .. }) => {}
+                Ok(())
+                | Err(Error::PreconditionFailed { .. } | Error::NoSuchKey { .. } | Error::DeleteMarker { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -215,7 +217,8 @@ impl Worker {
         use federation::master::LogChange;
         let page = self.master.log(&self.bucket, Some(federation::types::Number(number + 1)), 1).await?;
         let own = page.items.first().is_some_and(|entry| {
-            entry.number.0 == number && matches!(&entry.what, LogChange::Delete { path: logged, .. } if *logged == path(&key))
+            entry.number.0 == number
+                && matches!(&entry.what, LogChange::Delete { path: logged, .. } if *logged == path(&key))
         });
         if own && !self.log.lock().expect("no holder of this lock panics").did.contains_key(&number) {
             self.acknowledge(number, Did::Delete(key));
@@ -232,8 +235,12 @@ impl Worker {
     async fn copy(&self, from: Vec<u8>, to: Vec<u8>) -> Result<()> {
         // The copy is of a state that is known to the log: the one that its source was written in.
         let source = self.master.head(&newest(&self.bucket), &path(&from), Which::Newest).await?;
-        let request =
-            CopyRequest { description: None, tags: Some(Vec::new()), checksum: None, precondition: Precondition::default() };
+        let request = CopyRequest {
+            description: None,
+            tags: Some(Vec::new()),
+            checksum: None,
+            precondition: Precondition::default(),
+        };
         let etag = source.record.etag.to_string();
         let contents = (0..CONTENTS).find(|index| super::super::store::etag(&[*index], false) == etag);
         // Objects of parts are copied as well, but what they hold is not to be told from an entity tag alone.
@@ -268,8 +275,7 @@ impl Worker {
     }
 
     async fn tag_object(&self, key: Vec<u8>, tag: u64) -> Result<()> {
-        let attributes =
-            Attributes { tags: Some(vec![("n".to_owned(), tag.to_string())]), ..Attributes::default() };
+        let attributes = Attributes { tags: Some(vec![("n".to_owned(), tag.to_string())]), ..Attributes::default() };
         let (number, _) =
             self.master.set_attributes(&actor(), &self.bucket, &path(&key), Which::Newest, attributes).await?;
         self.acknowledge(number.0, Did::Tag(key, tag));

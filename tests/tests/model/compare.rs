@@ -7,10 +7,12 @@ use federation::master::{
     After, AfterUpload, AfterVersion, ConfigName, ListItem, ListQuery, LogChange, LogEntry, UploadItem, UploadsQuery,
     Version as Found, VersionItem, Versioning as RealVersioning, VersionsQuery, Which,
 };
-use federation::types::{BucketAt, Number, Summary, SMALL_BODY_MAX};
+use federation::types::{BucketAt, Number, SMALL_BODY_MAX, Summary};
 
 use super::super::store::{self, content, findings, newest, path, read};
-use super::run::{BUCKETS, Run, Verdict, at_time, bucket_name, find, name_of, named, prefix, same, version_name, which};
+use super::run::{
+    BUCKETS, Run, Verdict, at_time, bucket_name, find, name_of, named, prefix, same, version_name, which,
+};
 use super::state::{Bucket, Key, Logged, Name, Object, State, Version, Versioning};
 
 /// No chain of pages is longer than this unless it does not end.
@@ -128,9 +130,7 @@ impl Run {
                 return Err(format!("a page of {} items, {} were asked for", page.items.len(), ask.max));
             }
             items.extend(page.items.into_iter().map(|item| match item {
-                ListItem::Object(path, summary) => {
-                    Item::One(path.as_bytes().to_vec(), shown(&summary, true, false))
-                }
+                ListItem::Object(path, summary) => Item::One(path.as_bytes().to_vec(), shown(&summary, true, false)),
                 ListItem::Prefix(prefix) => Item::Prefix(prefix),
             }));
             match page.next {
@@ -189,14 +189,26 @@ impl Run {
     }
 
     /// A version through `head`, `get` and `tags`.
-    async fn compare_version(&self, at: &BucketAt, number: u64, key: &[u8], state: &State, name: Option<Name>) -> Verdict {
+    async fn compare_version(
+        &self,
+        at: &BucketAt,
+        number: u64,
+        key: &[u8],
+        state: &State,
+        name: Option<Name>,
+    ) -> Verdict {
         let what = || format!("{} {name:?} of {at}", key.escape_ascii());
         let (key_path, which) = (path(key), which(name));
         let opened = self.master().get(at, &key_path, which).await;
         let version = match find(state, key, name) {
             Ok(version) => version,
             Err(error) => {
-                same!(opened.map(|opened| opened.version.number).map_err(|e| name_of(&e)), Err(error.to_owned()), "{}", what());
+                same!(
+                    opened.map(|opened| opened.version.number).map_err(|e| name_of(&e)),
+                    Err(error.to_owned()),
+                    "{}",
+                    what()
+                );
                 let head = named(self.master().head(at, &key_path, which).await);
                 same!(head.map(|version| version.number), Err(error.to_owned()), "the head of {}", what());
                 return Ok(());
@@ -408,9 +420,9 @@ impl Run {
     /// Every number of every bucket, first as it is, then with everything folded.
     pub fn compare_all(&mut self) -> Verdict {
         for b in 0..BUCKETS {
-            let numbers: Vec<u64> = self.bucket(b).map_or(Vec::new(), |bucket| {
-                (bucket.first.saturating_sub(1)..=bucket.last + 1).collect()
-            });
+            let numbers: Vec<u64> = self
+                .bucket(b)
+                .map_or(Vec::new(), |bucket| (bucket.first.saturating_sub(1)..=bucket.last + 1).collect());
             self.compare_state(b, None)?;
             for number in &numbers {
                 self.compare_state(b, Some(*number))?;
@@ -560,4 +572,3 @@ fn entry(entry: LogEntry) -> (u64, (u64, u64), Logged) {
     };
     (entry.number.0, (entry.time.wall.0, entry.time.sequence.0), what)
 }
-

@@ -65,42 +65,144 @@ pub enum Pick {
 /// One step. `b` is a bucket, `k` a key, `c` a content, `at` a number of the bucket.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Put { b: u8, k: u8, c: u8, tags: u8, cond: Cond },
-    Delete { b: u8, k: u8, cond: Cond },
-    DeleteMany { b: u8, ks: Vec<(u8, Option<Pick>)> },
-    Remove { b: u8, k: u8, pick: Pick },
-    SetTags { b: u8, k: u8, pick: Pick, tags: u8 },
+    Put {
+        b: u8,
+        k: u8,
+        c: u8,
+        tags: u8,
+        cond: Cond,
+    },
+    Delete {
+        b: u8,
+        k: u8,
+        cond: Cond,
+    },
+    DeleteMany {
+        b: u8,
+        ks: Vec<(u8, Option<Pick>)>,
+    },
+    Remove {
+        b: u8,
+        k: u8,
+        pick: Pick,
+    },
+    SetTags {
+        b: u8,
+        k: u8,
+        pick: Pick,
+        tags: u8,
+    },
     /// From bucket `f`, key `fk`, of the newest state or as of a number.
-    Copy { f: u8, fk: u8, at: Option<u8>, pick: Pick, b: u8, k: u8, cond: Cond },
-    BeginUpload { b: u8, k: u8 },
-    Part { u: u8, n: u8, c: u8 },
-    PartCopy { u: u8, n: u8, b: u8, k: u8 },
+    Copy {
+        f: u8,
+        fk: u8,
+        at: Option<u8>,
+        pick: Pick,
+        b: u8,
+        k: u8,
+        cond: Cond,
+    },
+    BeginUpload {
+        b: u8,
+        k: u8,
+    },
+    Part {
+        u: u8,
+        n: u8,
+        c: u8,
+    },
+    PartCopy {
+        u: u8,
+        n: u8,
+        b: u8,
+        k: u8,
+    },
     /// Completes with those of the uploaded parts whose bit is set; `extra` names one that does not exist.
-    Complete { u: u8, mask: u8, extra: bool, cond: Cond },
+    Complete {
+        u: u8,
+        mask: u8,
+        extra: bool,
+        cond: Cond,
+    },
     /// Uploads so many parts that the list of them is a body of its own, and completes.
-    ManyParts { b: u8, k: u8, c: u8, last: u8 },
-    Abort { u: u8 },
-    Versioning { b: u8, on: bool },
-    BucketTags { b: u8, tags: u8 },
-    Keep { b: u8, seconds: u16 },
-    Tag { b: u8, tag: u8, at: Option<u8> },
-    Untag { b: u8, tag: u8 },
-    Restore { b: u8, at: u8, prefix: u8 },
-    Stage { b: u8, changes: Vec<(u8, Option<u8>)> },
-    Publish { b: u8 },
-    GiveUp { b: u8 },
-    Collect { now: bool, only: Option<u8>, dry: bool },
-    Advance { seconds: u16 },
+    ManyParts {
+        b: u8,
+        k: u8,
+        c: u8,
+        last: u8,
+    },
+    Abort {
+        u: u8,
+    },
+    Versioning {
+        b: u8,
+        on: bool,
+    },
+    BucketTags {
+        b: u8,
+        tags: u8,
+    },
+    Keep {
+        b: u8,
+        seconds: u16,
+    },
+    Tag {
+        b: u8,
+        tag: u8,
+        at: Option<u8>,
+    },
+    Untag {
+        b: u8,
+        tag: u8,
+    },
+    Restore {
+        b: u8,
+        at: u8,
+        prefix: u8,
+    },
+    Stage {
+        b: u8,
+        changes: Vec<(u8, Option<u8>)>,
+    },
+    Publish {
+        b: u8,
+    },
+    GiveUp {
+        b: u8,
+    },
+    Collect {
+        now: bool,
+        only: Option<u8>,
+        dry: bool,
+    },
+    Advance {
+        seconds: u16,
+    },
     /// The wall clock alone is set back or forth.
-    SetClock { forth: bool },
+    SetClock {
+        forth: bool,
+    },
     /// Lets the fold that runs in the background make some steps.
-    Fold { steps: u8 },
-    Settle { b: u8 },
-    Restart { clean: bool },
-    CreateBucket { b: u8 },
-    DeleteBucket { b: u8 },
+    Fold {
+        steps: u8,
+    },
+    Settle {
+        b: u8,
+    },
+    Restart {
+        clean: bool,
+    },
+    CreateBucket {
+        b: u8,
+    },
+    DeleteBucket {
+        b: u8,
+    },
     /// Compares one state, open layers and all.
-    Look { b: u8, at: Option<u8> },
+    Look {
+        b: u8,
+        at: Option<u8>,
+    },
     /// Compares everything.
     LookAll,
 }

@@ -515,8 +515,7 @@ impl Run {
         let (id, upload) = &self.uploads[u];
         let md5 = content(object.contents[0]).md5;
         let request = PartRequest { body: PartBody::Reference(Box::new(source)), md5, checksum: None };
-        let real =
-            self.wait(self.master().put_part(&bucket_name(upload.bucket), &path(&upload.key), *id, n, request));
+        let real = self.wait(self.master().put_part(&bucket_name(upload.bucket), &path(&upload.key), *id, n, request));
         let model = if object.multipart { Err("InvalidRequest") } else { Ok(object.size()) };
         same!(named(real).map(|part| part.size), expected(model), "a copied part");
         if model.is_ok() {
@@ -756,7 +755,8 @@ impl Run {
             }
         }
         let real = named(real).map(|report| {
-            let warning = report.warning.map(|text| if text.starts_with("the wall clock moved") { "clock".into() } else { text });
+            let warning =
+                report.warning.map(|text| if text.starts_with("the wall clock moved") { "clock".into() } else { text });
             (report.numbers_ended, warning)
         });
         same!(real, Ok((ended, warned.then(|| "clock".to_owned()))), "collect");

@@ -314,10 +314,10 @@ impl Master {
         let chosen = std::sync::Arc::new((parts, body, request.clone()));
         let outcome = self
             .change_key(
-                &name,
-                &path,
+                name,
+                path,
                 move |home, path, author, wall| complete(home, path, author, wall, upload, &chosen, minimum),
-                &author,
+                author,
             )
             .await;
         drop(guard);

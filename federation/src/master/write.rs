@@ -67,7 +67,7 @@ impl EtagMatch {
             EtagMatch::Any => true,
             EtagMatch::OneOf(tags) => {
                 let etag = live.etag.to_string();
-                tags.iter().any(|tag| *tag == etag)
+                tags.contains(&etag)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The Master of a cluster: it numbers the changes of its buckets and answers for their past.
 //!
 //! Every write is one transaction of the catalog, and is on disk, body and record, when it is answered. Reads look
-//! through a [`lens`] at the newest state or at one of the past. A [`Master`] is cheap to clone.
+//! through a lens at the newest state or at one of the past. A [`Master`] is cheap to clone.
 
 mod body;
 mod bucket;

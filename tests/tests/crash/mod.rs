@@ -39,7 +39,7 @@ fn run_workload(seed: u64, states: u64) -> Result<(), String> {
         let found = runtime().block_on(verify::verify(&run, &left, ops, random()));
         let recovered = found.map_err(|what| format!("{what} (after change {ops} of {}, {plan:?})", run.disk.ops()))?;
         // Power fails while the Master recovers, too.
-        if random() % 8 == 0 {
+        if random().is_multiple_of(8) {
             let again = (random() % (recovered as u64 + 1)) as usize;
             let twice = left.crash_at(again, &mut random, CrashPlan::Random);
             let found = runtime().block_on(verify::verify(&run, &twice, ops, random()));

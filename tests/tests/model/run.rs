@@ -245,7 +245,7 @@ impl Run {
     pub fn step(&mut self, op: &Op) -> Verdict {
         self.steps += 1;
         // Some changes have the time of the one before.
-        if self.steps % 2 == 0 {
+        if self.steps.is_multiple_of(2) {
             self.clock.advance(Duration::from_millis(7));
         }
         match op.clone() {

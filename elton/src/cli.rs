@@ -258,7 +258,7 @@ pub enum SnapshotCommand {
         /// The bucket as it is, or as of a snapshot.
         #[arg(value_name = "BUCKET[@SNAPSHOT]")]
         bucket: BucketAt,
-        /// The name: [a-z][a-z0-9-]{0,30}. Without one the number lasts until it falls below the floor.
+        /// The name: a lower-case letter, then up to 30 letters, digits and hyphens. Without one the number lasts until it falls below the floor.
         #[arg(long)]
         tag: Option<TagName>,
         /// What to remember of it.

@@ -7,9 +7,12 @@ use std::io::Write as _;
 /// Where bugs are reported.
 const ISSUES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/issues");
 
-/// From now on a panic in any thread aborts the process.
+/// From now on a panic in any thread aborts the process, unless the catalog turns it into an error.
 pub fn install() {
     std::panic::set_hook(Box::new(|panic| {
+        if federation::catalog::panic_is_contained() {
+            return;
+        }
         let backtrace = std::backtrace::Backtrace::force_capture();
         // Nothing can be done if standard error is gone as well.
         let _ = writeln!(

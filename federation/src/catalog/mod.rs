@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Bound;
 
 pub mod conformance;
+mod damage;
 pub mod keys;
 mod memory;
 mod redb;
@@ -16,6 +17,7 @@ mod transaction;
 mod writer;
 
 pub use self::redb::RedbCatalog;
+pub use damage::panic_is_contained;
 pub use memory::MemoryCatalog;
 pub use tables::Table;
 pub use transaction::{Transaction, WriteSet};

@@ -2,6 +2,7 @@
 //!
 //! redb latches every I/O error, a full disk among them, and then refuses even reads. So after an error the
 //! database is reopened behind the seam; a count of commits in the file tells whether the uncertain one took place.
+//! It panics on damaged pages; every call of it is therefore [contained](contain).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use super::damage::contain;
 use super::transaction::slices;
 use super::{
     Catalog, CatalogError, CatalogSize, Durability, KeyRange, RowIterator, Rows, Table, View, WriteSet, tables,
@@ -102,7 +104,11 @@ impl RedbCatalog {
                 let mut held = database;
                 loop {
                     match Arc::try_unwrap(held) {
-                        Ok(database) => break drop(database),
+                        Ok(database) => {
+                            // What closing it says no longer matters: it has failed.
+                            let _ = contain("closing it", || Ok(drop(database)));
+                            break;
+                        }
                         Err(still) => held = still,
                     }
                     std::thread::sleep(REOPEN_WAIT);
@@ -131,7 +137,8 @@ impl RedbCatalog {
             error => Attempt::Failed { commit: 0, error },
         })?;
         let commit = commits + 1;
-        write_all(&database, writes, commit, durability).map_err(|error| Attempt::Failed { commit, error })?;
+        contain("writing", || write_all(&database, writes, commit, durability))
+            .map_err(|error| Attempt::Failed { commit, error })?;
         if let State::Open { commits, .. } = &mut *self.state.write().expect("no holder of this lock panics") {
             *commits = commit;
         }
@@ -145,15 +152,15 @@ fn works(database: &Database) -> bool {
         let reads = database.begin_read()?;
         let meta = reads.open_table(definition(Table::Meta))?;
         ReadableTable::get(&meta, tables::META_COMMITS)?;
+        match database.try_begin_write() {
+            Ok(transaction) => transaction.abort()?,
+            // Somebody writes, which a latched error would have refused.
+            Err(redb::TransactionError::WouldBlock) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     };
-    let writes = match database.try_begin_write() {
-        Ok(transaction) => transaction.abort().is_ok(),
-        // Somebody writes, which a latched error would have refused.
-        Err(redb::TransactionError::WouldBlock) => true,
-        Err(_) => false,
-    };
-    writes && read().is_ok()
+    contain("using it", || read().map_err(|error| CatalogError::engine("using it", error))).is_ok()
 }
 
 enum Attempt {
@@ -172,12 +179,14 @@ fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Sta
         }
         Err(error) => return Err(CatalogError::engine("opening its file", error)),
     };
-    let database = Builder::new()
-        .set_cache_size(cache_bytes)
-        .create_with_backend(FileBackend(file))
-        .map_err(|error| CatalogError::engine("opening its file", error))?;
-    let commits = prepare(&database)?;
-    Ok(State::Open { database: Arc::new(database), commits })
+    contain("opening its file", || {
+        let database = Builder::new()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(FileBackend(file))
+            .map_err(|error| CatalogError::engine("opening its file", error))?;
+        let commits = prepare(&database)?;
+        Ok(State::Open { database: Arc::new(database), commits })
+    })
 }
 
 /// Creates the tables of an empty database, checks the format of another, and says how many commits it holds.
@@ -247,30 +256,51 @@ struct RedbView(ReadTransaction);
 
 impl Rows for RedbView {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, CatalogError> {
-        let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
-        let value = ReadableTable::get(&rows, key).map_err(|error| CatalogError::engine("reading", error))?;
-        Ok(value.map(|value| value.value().to_vec()))
+        contain("reading", || {
+            let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
+            let value = ReadableTable::get(&rows, key).map_err(|error| CatalogError::engine("reading", error))?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })
     }
 
     fn range<'a>(&'a self, table: Table, range: KeyRange) -> Result<RowIterator<'a>, CatalogError> {
         if range.is_empty() {
             return Ok(Box::new(std::iter::empty()));
         }
-        let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
-        let rows = rows.range_owned::<&[u8]>(slices(&range)).map_err(|error| CatalogError::engine("reading", error))?;
-        let read = |row: Result<(redb::OwnedAccessGuard<&[u8]>, redb::OwnedAccessGuard<&[u8]>), redb::StorageError>| {
-            let (key, value) = row.map_err(|error| CatalogError::engine("reading", error))?;
-            Ok((key.value().to_vec(), value.value().to_vec()))
-        };
-        Ok(if range.reverse { Box::new(rows.rev().map(read)) } else { Box::new(rows.map(read)) })
+        contain("reading", || {
+            let rows = self.0.open_table(definition(table)).map_err(|error| CatalogError::engine("reading", error))?;
+            let rows =
+                rows.range_owned::<&[u8]>(slices(&range)).map_err(|error| CatalogError::engine("reading", error))?;
+            Ok(if range.reverse { contained_rows(rows.rev()) } else { contained_rows(rows) })
+        })
     }
+}
+
+type FoundRow =
+    Result<(redb::OwnedAccessGuard<&'static [u8]>, redb::OwnedAccessGuard<&'static [u8]>), redb::StorageError>;
+
+/// Rows as they are read, up to the first that cannot be.
+fn contained_rows<'a>(mut rows: impl Iterator<Item = FoundRow> + 'a) -> RowIterator<'a> {
+    let mut failed = false;
+    Box::new(std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let row = contain("reading", || {
+            let Some(row) = rows.next() else { return Ok(None) };
+            let (key, value) = row.map_err(|error| CatalogError::engine("reading", error))?;
+            Ok(Some((key.value().to_vec(), value.value().to_vec())))
+        });
+        failed = row.is_err();
+        row.transpose()
+    }))
 }
 
 impl Catalog for RedbCatalog {
     fn view(&self) -> Result<Box<dyn View>, CatalogError> {
         let read = || {
             let (database, _) = self.database()?;
-            database.begin_read().map_err(|error| CatalogError::engine("reading", error))
+            contain("reading", || database.begin_read().map_err(|error| CatalogError::engine("reading", error)))
         };
         let transaction = match read() {
             Ok(transaction) => transaction,
@@ -308,27 +338,32 @@ impl Catalog for RedbCatalog {
 
     fn size(&self) -> Result<CatalogSize, CatalogError> {
         let (database, _) = self.database()?;
-        size_of(&*self.disk, &self.path, &database)
+        contain("measuring", || size_of(&*self.disk, &self.path, &database))
     }
 
     fn compact(&self) -> Result<bool, CatalogError> {
         let mut state = self.state.write().expect("no holder of this lock panics");
         let State::Open { database, commits } = &mut *state else { return Err(CatalogError::Closed) };
-        if !take_mark(database, commits)? {
-            return Ok(false);
-        }
-        let Some(database) = Arc::get_mut(database) else { return Ok(false) };
-        database.compact().map_err(|error| CatalogError::engine("compacting", error))
+        contain("compacting", || {
+            if !take_mark(database, commits)? {
+                return Ok(false);
+            }
+            let Some(database) = Arc::get_mut(database) else { return Ok(false) };
+            database.compact().map_err(|error| CatalogError::engine("compacting", error))
+        })
     }
 
     fn close(&self) {
         let mut state = self.state.write().expect("no holder of this lock panics");
         if let State::Open { database, commits } = &mut *state
-            && let Err(error) = mark(&*self.disk, &self.path, database, *commits + 1)
+            && let Err(error) = contain("measuring", || mark(&*self.disk, &self.path, database, *commits + 1))
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "catalog not measured");
         }
-        *state = State::Closed;
+        let last = std::mem::replace(&mut *state, State::Closed);
+        if let Err(error) = contain("closing it", || Ok(drop(last))) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "catalog not closed");
+        }
     }
 }
 

@@ -33,20 +33,23 @@ impl Master {
             })
             .collect();
         let files = std::sync::Arc::new(files);
-        let tables = [Table::Current, Table::History, Table::Changes, Table::Parts, Table::Slots, Table::Blobs];
+        // Bodies come first: the log then says whose the damaged ones are.
+        let tables = [Table::Blobs, Table::Slots, Table::Current, Table::History, Table::Changes, Table::Parts];
         let total = self.writer.read(move |view| count(view, &tables)).await?;
         let mut done = 0;
+        let mut damaged = DamagedBodies::default();
         for table in tables {
             let mut next: Next = None;
             loop {
                 let (blobs, files, from) = (self.blobs.clone(), files.clone(), next.clone());
-                let (page, rows, following) = self
+                let (page, rows, following);
+                (page, damaged, rows, following) = self
                     .writer
                     .read(move |view| {
-                        let mut pass =
-                            Pass { view, blobs: &blobs, files: &files, options, report: CheckReport::default() };
+                        let report = CheckReport::default();
+                        let mut pass = Pass { view, blobs: &blobs, files: &files, options, report, damaged };
                         let (rows, following) = pass.page(table, from)?;
-                        Ok((pass.report, rows, following))
+                        Ok((pass.report, pass.damaged, rows, following))
                     })
                     .await?;
                 done += rows;
@@ -58,6 +61,7 @@ impl Master {
                 }
             }
         }
+        self.add(&mut report, damaged.of_nobody());
         let blobs = self.blobs.clone();
         let counts = self.writer.read(move |view| check_counts(view, &blobs)).await?;
         self.add(&mut report, counts);
@@ -145,6 +149,18 @@ fn count(view: &dyn View, tables: &[Table]) -> Result<u64> {
     Ok(rows)
 }
 
+/// Bodies that are damaged, what is wrong with each, and whether a version that has it was named.
+#[derive(Default)]
+struct DamagedBodies(HashMap<BlobHash, (String, bool)>);
+
+impl DamagedBodies {
+    fn of_nobody(self) -> CheckReport {
+        let unnamed = self.0.into_iter().filter(|(_, (_, named))| !named);
+        let findings = unnamed.map(|(hash, (wrong, _))| format!("body {hash}: {wrong}")).collect();
+        CheckReport { findings, ..CheckReport::default() }
+    }
+}
+
 /// A page of the check: its rows are compared under one view.
 struct Pass<'a> {
     view: &'a dyn View,
@@ -152,6 +168,7 @@ struct Pass<'a> {
     files: &'a HashMap<FileId, (BlobHash, u64)>,
     options: CheckOptions,
     report: CheckReport,
+    damaged: DamagedBodies,
 }
 
 impl Pass<'_> {
@@ -257,7 +274,13 @@ impl Pass<'_> {
                 }
             }
             Piece::Blob { hash, length } => match blob_row(self.view, *hash)? {
-                Some(row) if row.length == *length => {}
+                Some(row) if row.length == *length => {
+                    if let Some((wrong, named)) = self.damaged.0.get_mut(hash) {
+                        *named = true;
+                        let finding = format!("{what}: body {hash}: {wrong}");
+                        self.find(finding);
+                    }
+                }
                 _ => self.find(format!("{what}: the catalog has no body {hash}")),
             },
         }
@@ -289,7 +312,8 @@ impl Pass<'_> {
             // A body that was stored after the files were listed is not among them.
             None if self.blobs.backend().reader(row.file, &hash).is_ok() => {}
             _ => {
-                self.find(format!("body {hash}: its file {:016x} is missing or has another length", row.file.0));
+                let wrong = format!("its file {:016x} is missing or has another length", row.file.0);
+                self.damaged.0.insert(hash, (wrong, false));
                 return Ok(());
             }
         }
@@ -298,7 +322,7 @@ impl Pass<'_> {
             self.report.bytes += row.length;
             let blob = StoredBlob { hash, length: row.length, file: row.file, outboard: row.outboard };
             if let Err(error) = verify(self.blobs, &blob) {
-                self.find(format!("body {hash}: {error}"));
+                self.damaged.0.insert(hash, (error.to_string(), false));
             }
         }
         Ok(())

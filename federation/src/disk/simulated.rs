@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile};
 
+mod pages;
 mod state;
 
 use state::{Change, FileNumber, State};
@@ -253,11 +254,7 @@ impl DiskFile for SimulatedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let machine = self.disk.machine();
         machine.check_power()?;
-        let from = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let range = from..from.saturating_add(bytes.len());
-        let found = machine.state.content(self.number).get(range).ok_or(io::ErrorKind::UnexpectedEof)?;
-        bytes.copy_from_slice(found);
-        Ok(())
+        machine.state.content(self.number).read(bytes, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

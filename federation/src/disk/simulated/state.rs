@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::CrashPlan;
+use super::pages::Pages;
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR: usize = 512;
@@ -51,8 +52,8 @@ impl Default for State {
 
 #[derive(Clone, Debug, Default)]
 struct FileState {
-    content: Vec<u8>,
-    synced: Vec<u8>,
+    content: Pages,
+    synced: Pages,
     /// What leads from `synced` to `content`.
     pending: Vec<Edit>,
     named: bool,
@@ -99,16 +100,10 @@ impl NameEdit {
 }
 
 impl Edit {
-    fn apply(&self, content: &mut Vec<u8>) {
+    fn apply(&self, content: &mut Pages) {
         match self {
-            Edit::Write(offset, bytes) => {
-                let end = offset + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*offset..end].copy_from_slice(bytes);
-            }
-            Edit::SetLen(length) => content.resize(*length, 0),
+            Edit::Write(offset, bytes) => content.write(*offset, bytes),
+            Edit::SetLen(length) => content.resize(*length),
         }
     }
 
@@ -130,16 +125,16 @@ impl Edit {
     }
 
     /// Makes the edit within one sector only.
-    fn apply_within(&self, content: &mut [u8], sector: usize) {
+    fn apply_within(&self, content: &mut Pages, sector: usize) {
         let start = sector * SECTOR;
         let touched = self.touched(start, content.len().min(start + SECTOR));
         match self {
             Edit::Write(offset, bytes) if !touched.is_empty() => {
                 let source = touched.start - offset..touched.end - offset;
-                content[touched].copy_from_slice(&bytes[source]);
+                content.write(touched.start, &bytes[source]);
             }
             Edit::Write(..) => {}
-            Edit::SetLen(_) => content[touched].fill(0),
+            Edit::SetLen(_) => content.clear(touched),
         }
     }
 }
@@ -156,7 +151,7 @@ impl FileState {
         }
     }
 
-    fn after_crash(&self, random: &mut dyn FnMut() -> u64, plan: CrashPlan) -> Vec<u8> {
+    fn after_crash(&self, random: &mut dyn FnMut() -> u64, plan: CrashPlan) -> Pages {
         match plan {
             CrashPlan::Synced => self.synced.clone(),
             CrashPlan::Everything => self.content.clone(),
@@ -165,13 +160,13 @@ impl FileState {
     }
 
     /// Each sector as it was after some of the edits to it, and any of the lengths.
-    fn torn(&self, random: &mut dyn FnMut() -> u64) -> Vec<u8> {
+    fn torn(&self, random: &mut dyn FnMut() -> u64) -> Pages {
         let mut lengths = vec![self.synced.len()];
         for edit in &self.pending {
             lengths.push(edit.length_after(lengths[lengths.len() - 1]));
         }
         let mut content = self.synced.clone();
-        content.resize(lengths.iter().copied().max().unwrap_or(0), 0);
+        content.resize(lengths.iter().copied().max().unwrap_or(0));
 
         let mut edits_of: BTreeMap<usize, Vec<&Edit>> = BTreeMap::new();
         for edit in &self.pending {
@@ -185,7 +180,7 @@ impl FileState {
                 edit.apply_within(&mut content, sector);
             }
         }
-        content.resize(lengths[below(random, lengths.len())], 0);
+        content.resize(lengths[below(random, lengths.len())]);
         content
     }
 }
@@ -221,7 +216,7 @@ fn keeps(random: &mut dyn FnMut() -> u64, plan: CrashPlan) -> bool {
 }
 
 impl State {
-    pub(super) fn content(&self, file: FileNumber) -> &[u8] {
+    pub(super) fn content(&self, file: FileNumber) -> &Pages {
         &self.files[file.0].content
     }
 
@@ -260,9 +255,8 @@ impl State {
         let file = &mut self.files[file.0];
         file.sync();
         let at = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        *file.content.get_mut(at).ok_or(io::ErrorKind::UnexpectedEof)? ^= 1;
-        file.synced[at] ^= 1;
-        Ok(())
+        file.content.flip(at)?;
+        file.synced.flip(at)
     }
 
     pub(super) fn apply(&mut self, change: &Change) -> io::Result<()> {

@@ -10,10 +10,9 @@ use federation::master::{
 use federation::types::{BucketAt, Number, SMALL_BODY_MAX, Summary};
 
 use super::super::store::{self, content, findings, newest, path, read};
-use super::run::{
-    BUCKETS, Run, Verdict, at_time, bucket_name, find, name_of, named, prefix, same, version_name, which,
-};
+use super::run::{BUCKETS, Run, Verdict, same};
 use super::state::{Bucket, Key, Logged, Name, Object, State, Version, Versioning};
+use super::words::{at_time, bucket_name, find, name_of, named, prefix, version_name, which};
 
 /// No chain of pages is longer than this unless it does not end.
 const PAGES_MAX: usize = 20_000;

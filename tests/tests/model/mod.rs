@@ -4,10 +4,11 @@
 //! `ELTON_TEST_SEQUENCES` says how many sequences run; a failure prints the seed that repeats it.
 
 mod compare;
-mod op;
+pub mod op;
 mod regressions;
 mod run;
-mod state;
+pub mod state;
+pub mod words;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -48,7 +48,8 @@ impl Object {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        self.contents.iter().flat_map(|index| content(*index).bytes.iter().copied()).collect()
+        let pieces: Vec<&[u8]> = self.contents.iter().map(|index| &*content(*index).bytes).collect();
+        pieces.concat()
     }
 }
 

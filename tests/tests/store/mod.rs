@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use federation::blobs::{Blobs, StagedBody};
 use federation::error::Result;
-use federation::master::{Actor, Master, Opened};
+use federation::master::{Actor, Description, Master, Opened, Precondition, PutRequest, Written};
 use federation::types::{BucketAt, BucketName, Number, ObjectPath, SnapshotRef};
 use futures_util::{TryStreamExt, stream};
 use md5::{Digest as _, Md5};
@@ -65,6 +65,14 @@ pub async fn staged(blobs: &Blobs, content: &Content) -> StagedBody {
     let source = stream::iter([Ok::<_, std::io::Error>(content.bytes.clone())]);
     let length = content.bytes.len() as u64;
     blobs.store(source, (), Some(length), length).await.expect("memory and simulated disks take bodies in").0
+}
+
+/// Puts a content, without a condition and with nothing said about it.
+pub async fn put(master: &Master, bucket: &BucketName, path: &ObjectPath, content: &Content) -> Result<Written> {
+    let body = staged(master.blobs(), content).await;
+    let (description, precondition) = (Description::default(), Precondition::default());
+    let request = PutRequest { body, md5: content.md5, checksum: None, description, precondition };
+    master.put(&actor(), bucket, path, request).await
 }
 
 /// All bytes of a version.

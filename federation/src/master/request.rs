@@ -318,6 +318,8 @@ pub struct UploadRequest {
     pub description: Description,
     /// The checksum that its parts and it shall have.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Whether its client asked for that checksum.
+    pub checksum_declared: bool,
 }
 
 /// An upload in progress.
@@ -333,6 +335,8 @@ pub struct UploadInfo {
     pub actor: String,
     /// The checksum it was begun with.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Whether its client asked for that checksum; else its parts may state theirs by any algorithm.
+    pub checksum_declared: bool,
 }
 
 /// A page of a listing of uploads.

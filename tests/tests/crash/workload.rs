@@ -257,7 +257,12 @@ impl Worker {
     }
 
     async fn multipart(&self, key: Vec<u8>, contents: Vec<usize>) -> Result<()> {
-        let request = UploadRequest { path: path(&key), description: Description::default(), checksum: None };
+        let request = UploadRequest {
+            path: path(&key),
+            description: Description::default(),
+            checksum: None,
+            checksum_declared: false,
+        };
         let upload = self.master.begin_upload(&actor(), &self.bucket, request).await?.upload;
         let mut parts = Vec::new();
         for (number, index) in (1..).zip(&contents) {

@@ -11,7 +11,7 @@ use super::request::{
     UploadRequest, UploadedPart, UploadsQuery, Versioning, Written,
 };
 use super::write::{author, blob_parts, finish, newest, written};
-use super::{Limits, Master};
+use super::{Limit, Limits, Master};
 use crate::blobs::{SlotGuard, Stored, Urgency};
 use crate::catalog::rows::{CompletedRow, PartRow, Record, UploadRow};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
@@ -68,7 +68,7 @@ impl Master {
         self.writer
             .transact(move |txn| {
                 let mut home = Home::open(txn, &name)?;
-                Limits::check("bucket_uploads_max", home.row.uploads + 1, maximum)?;
+                Limits::check(Limit::BucketUploads, home.row.uploads + 1, maximum)?;
                 let row = UploadRow {
                     begun,
                     actor,

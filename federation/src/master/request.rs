@@ -524,6 +524,15 @@ pub enum LogChange {
     },
 }
 
+/// What a restore did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The number of its change; the bucket's newest if it changed nothing.
+    pub number: Number,
+    /// Whether anything differed.
+    pub changed: bool,
+}
+
 /// A difference between two states of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -533,6 +542,8 @@ pub struct Difference {
     pub before: Option<Summary>,
     /// What it is after; none if it is gone.
     pub after: Option<Summary>,
+    /// Its tags before and after, where nothing else of it differs.
+    pub tags: Option<(Vec<Pair>, Vec<Pair>)>,
 }
 
 /// What a pass of the collector did, or (`dry`) would do to the floors.

@@ -67,8 +67,15 @@ pub struct Run {
 
 /// A Master on a simulated disk.
 pub async fn open(disk: &SimulatedDisk, seed: u64) -> Result<(Master, Arc<ManualClock>)> {
-    let limits =
-        Limits { disk_reserve: 0, part_bytes_min: 0, fold_rows_max: 2, collect_rows_max: 3, ..Limits::default() };
+    let limits = Limits {
+        disk_reserve: 0,
+        part_bytes_min: 0,
+        fold_rows_max: 2,
+        fold_pieces_max: 2,
+        collect_rows_max: 3,
+        collect_pieces_max: 3,
+        ..Limits::default()
+    };
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let blocking: Arc<dyn Blocking> = Arc::new(Inline);
@@ -293,7 +300,10 @@ impl Worker {
         let source = floor + more % (last - floor + 1);
         let prefix: &[u8] = if more.is_multiple_of(3) { b"a/" } else { b"" };
         match self.master.restore(&actor(), &at(&self.bucket, source), prefix).await {
-            Ok(number) => self.acknowledge(number.0, Did::Restore(source, prefix.to_vec())),
+            Ok(restored) if restored.changed => {
+                self.acknowledge(restored.number.0, Did::Restore(source, prefix.to_vec()));
+            }
+            Ok(_) => {}
             // The collector was faster.
             Err(Error::BelowFloor { .. }) => {}
             Err(error) => return Err(error),

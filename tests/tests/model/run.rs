@@ -126,7 +126,9 @@ impl Open {
             part_bytes_min: 1,
             list_rows_max: world.list_rows_max,
             fold_rows_max: world.fold_rows_max,
+            fold_pieces_max: world.fold_rows_max,
             collect_rows_max: world.collect_rows_max,
+            collect_pieces_max: world.collect_rows_max,
             keep_default: Duration::from_secs(KEEP_DEFAULT_SECONDS),
             ..Limits::default()
         };
@@ -672,7 +674,7 @@ impl Run {
             None => Err("NoSuchBucket"),
             Some(bucket) => bucket.restore(wall, number, prefix),
         };
-        same!(named(real).map(|number| number.0), expected(model), "restore {number}");
+        same!(named(real).map(|done| (done.number.0, done.changed)), expected(model), "restore {number}");
         Ok(())
     }
 

@@ -178,6 +178,7 @@ pub enum BucketCommand {
     /// List all buckets.
     Ls,
     /// Show a bucket.
+    #[command(visible_alias = "show")]
     Info {
         /// Which.
         bucket: BucketName,
@@ -283,6 +284,7 @@ pub enum SnapshotCommand {
         prefix: String,
     },
     /// Show a snapshot.
+    #[command(visible_alias = "info")]
     Show {
         /// Which.
         #[arg(value_name = "BUCKET@SNAPSHOT")]

@@ -1,6 +1,7 @@
 //! What can go wrong in the core. Edges decide what it is called on their wire.
 
 use crate::blobs::BackendError;
+use crate::master::Limit;
 use crate::types::{BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, Timestamp, UploadId};
 
 /// A result of the core.
@@ -142,8 +143,8 @@ pub enum Error {
     /// A named limit was reached.
     #[error("{limit} is limited to {maximum}")]
     LimitReached {
-        /// The limit's name.
-        limit: &'static str,
+        /// Which.
+        limit: Limit,
         /// Its value.
         maximum: u64,
     },

@@ -300,8 +300,10 @@ def pieces(data: bytes, size: int):
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def signed_chunks(data: bytes, size=65536, trailer=None, spoil=None):
+def signed_chunks(data: bytes, size=65536, trailer=None, spoil=None, end=True):
     """The body of a chunk-signed upload, to be given as `body`; `trailer` is `name:value`.
+
+    `end=False` breaks off before the last (empty) chunk.
 
     `spoil(number, signature, chunk) -> (signature, chunk)` may falsify a chunk, the last (empty) one included, or,
     as number -1, the trailer.
@@ -310,12 +312,15 @@ def signed_chunks(data: bytes, size=65536, trailer=None, spoil=None):
 
     def build(signer: Signer, seed: str, stamp: str) -> bytes:
         out, previous = b"", seed
-        for number, chunk in enumerate([*pieces(data, size), b""]):
+        chunks = [*pieces(data, size), *([b""] if end else [])]
+        for number, chunk in enumerate(chunks):
             previous = signer.chunk_signature(previous, chunk, stamp)
             signature, sent = spoil(number, previous, chunk)
             out += f"{len(sent):x};chunk-signature={signature}\r\n".encode()
             if sent:
                 out += sent + b"\r\n"
+        if not end:
+            return out
         if trailer is not None:
             signature, sent = spoil(-1, signer.trailer_signature(previous, trailer, stamp), trailer)
             out += f"{sent}\r\nx-amz-trailer-signature:{signature}\r\n".encode()

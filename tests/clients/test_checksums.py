@@ -211,6 +211,26 @@ def test_chunked_body_that_breaks_off(raw, traceless):
     assert 400 <= reply.status < 500, reply
 
 
+@pytest.mark.parametrize("size", [0, 1000, 65_536, 300_000])
+@pytest.mark.parametrize("payload", [STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER])
+def test_chunked_body_without_its_last_chunk(raw, traceless, payload, size):
+    """All bytes came, and nothing says that they are all: the last chunk is what its sender's end looks like."""
+    data = DATA[:size]
+    headers = {"x-amz-decoded-content-length": str(size), "content-encoding": "aws-chunked"}
+    if payload == STREAMING_SIGNED:
+        sent = signed_chunks(data, end=False)
+    else:
+        sent = unsigned_chunks(data, end=False)
+        headers["x-amz-trailer"] = "x-amz-checksum-crc32"
+    path = raw.path(traceless, "new")
+    begun = raw.request("POST", path, {"uploads": ""})
+    part = {"partNumber": "1", "uploadId": begun.xml.findtext("UploadId")}
+    for query in ({}, part):
+        reply = raw.request("PUT", path, query, headers=headers, body=sent, payload=payload)
+        assert (reply.status, reply.code) == (400, "IncompleteBody"), reply
+    assert not list(raw.request("GET", path, {"uploadId": part["uploadId"]}).xml.iter("Part"))
+
+
 def test_a_body_without_checksum_gets_one(raw, bucket):
     """AWS computes CRC64NVME then."""
     raw.put(bucket, "k", DATA)

@@ -97,6 +97,31 @@ def test_diff(run, filled):
     assert run("snapshot", "diff", f"{name}@first", f"{name}@{number}") == []
 
 
+def test_diff_of_tags(run, s3, filled, server):
+    """Tags that were set to what they were are no difference; a restore brings them back."""
+    name, _ = filled
+    tag = lambda key, **tags: s3.put_object_tagging(
+        Bucket=name, Key=key, Tagging={"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]}
+    )
+    tag("a/1", colour="red")
+    before = run("bucket", "info", name)["number"]
+    tag("a/1", colour="green", size="small")
+    tag("c", colour="blue")
+    tag("c")
+    (found,) = run("snapshot", "diff", f"{name}@{before}", name)
+    assert (found["key"], found["kind"]) == ("a/1", "tags")
+    assert found["before"]["tags"] == {"colour": "red"}
+    assert found["after"]["tags"] == {"colour": "green", "size": "small"}
+    assert found["before"]["version"] == found["after"]["version"]
+    shown = elton("snapshot", "diff", f"{name}@{before}", name, server=server).stdout
+    assert shown.strip() == "t a/1 (colour=red -> colour=green size=small)"
+    assert run("snapshot", "restore", f"{name}@{before}")["changed"]
+    tags = s3.get_object_tagging(Bucket=name, Key="a/1")["TagSet"]
+    assert tags == [{"Key": "colour", "Value": "red"}]
+    kinds = {d["key"]: (d["kind"], "tags" in (d["after"] or {})) for d in run("snapshot", "diff", f"{name}@first", name)}
+    assert kinds == {"a/1": ("written", False), "b": ("removed", False), "c": ("added", False)}
+
+
 def test_diff_reads_well(server, filled):
     name, _ = filled
     shown = elton("snapshot", "diff", f"{name}@first", name, server=server).stdout
@@ -125,6 +150,33 @@ def test_restore(run, raw, filled):
     run("snapshot", "restore", f"{name}@{before}")
     assert raw.get(name, "z").body == b"newest" and raw.get(name, "b").status == 404
     assert raw.get(f"{name}--at-{whole['number']}", "b").body == b"first b"
+
+
+def test_restore_of_what_is_so_already(run, raw, filled, server):
+    """No number is spent where nothing would change, below the prefix or at all."""
+    name, number = filled
+    run("snapshot", "restore", f"{name}@first", "--prefix", "a/")
+    newest = int(raw.put(name, "z", b"newest").number)
+    nothing = {"bucket": name, "number": newest, "changed": False}
+    # What is below a/ was restored: it has the content of `first`, as versions of its own.
+    assert run("snapshot", "restore", f"{name}@{newest - 1}", "--prefix", "a/") == nothing
+    assert run("snapshot", "restore", f"{name}@{newest}") == nothing
+    assert run("snapshot", "restore", f"{name}@first", "--prefix", "no/such/") == nothing
+    said = elton("snapshot", "restore", f"{name}@{newest}", server=server)
+    assert said.returncode == 0 and "nothing changed" in said.stdout
+    # Neither does a key that went and came back count, but what came back is another version.
+    raw.put(name, "q", b"q")
+    raw.delete(name, "q")
+    assert run("snapshot", "restore", f"{name}@{newest}") == nothing | {"number": newest + 2}
+    # A tag outlives the log that says what was changed since: then the keys themselves are compared.
+    run("snapshot", "create", name, "--tag", "kept")
+    raw.put(name, "q", b"q")
+    raw.delete(name, "q")
+    run("gc", "--now", "--yes")
+    assert run("snapshot", "restore", f"{name}@kept") == nothing | {"number": newest + 4}
+    raw.delete(name, "z")
+    assert run("snapshot", "restore", f"{name}@kept") == {"bucket": name, "number": newest + 6, "changed": True}
+    assert int(raw.put(name, "after", b"").number) == newest + 7
 
 
 def test_restore_of_many(run, raw):

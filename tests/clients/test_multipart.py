@@ -248,6 +248,25 @@ def test_listing_parts(s3, bucket):
     assert [page["IsTruncated"] for page in pages] == [True, True, False]
 
 
+@pytest.mark.parametrize("declared", [*CHECKSUMS, None])
+@pytest.mark.parametrize("stated", [*CHECKSUMS, None])
+def test_parts_state_the_checksum_of_their_upload(raw, bucket, declared, stated):
+    path = raw.path(bucket, "k")
+    begun = raw.request("POST", path, {"uploads": ""}, {"x-amz-checksum-algorithm": declared.upper()} if declared else {})
+    query = {"partNumber": "1", "uploadId": begun.xml.findtext("UploadId")}
+    headers = {f"x-amz-checksum-{stated}": checksum(stated, b"part")} if stated else {}
+    reply = raw.request("PUT", path, query, headers, b"part")
+    parts = lambda: list(raw.request("GET", path, {"uploadId": query["uploadId"]}).xml.iter("Part"))
+    if declared is None or stated in (declared, None):
+        assert reply.status == 200, reply
+        kept = declared or "crc64nvme"
+        assert [part.findtext(f"Checksum{kept.upper()}") for part in parts()] == [checksum(kept, b"part")]
+    else:
+        assert (reply.status, reply.code) == (400, "InvalidRequest"), reply
+        assert f"expected checksum Type: {declared}, actual checksum Type: {stated}" in reply.message
+        assert not parts()
+
+
 def test_listing_uploads(s3, bucket):
     ids = {key: s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"] for key in ("a", "b/1", "b/2", "c")}
     second = s3.create_multipart_upload(Bucket=bucket, Key="a")["UploadId"]

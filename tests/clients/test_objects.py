@@ -233,6 +233,28 @@ def test_delete_objects(s3, raw, bucket):
     assert refused(s3.delete_objects, Bucket=bucket, Delete={"Objects": too_many})[1] == 400
 
 
+@pytest.mark.parametrize("versioning", [None, "Enabled"])
+def test_delete_objects_with_a_key_twice(s3, raw, bucket, versioning):
+    """Each is reported. Without versioning the second finds nothing, with it each makes a marker, as one by one."""
+    if versioning:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": versioning})
+    raw.put(bucket, "other", b"other")
+    number = raw.put(bucket, "k", b"x").number
+    reply = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k"}, {"Key": "k"}]})
+    assert [found["Key"] for found in reply["Deleted"]] == ["k", "k"] and "Errors" not in reply
+    spent = 2 if versioning else 1
+    assert int(reply["ResponseMetadata"]["HTTPHeaders"]["x-elton-version"]) == number + spent
+    assert [found["Key"] for found in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["other"]
+    markers = s3.list_object_versions(Bucket=bucket).get("DeleteMarkers", [])
+    assert [marker["IsLatest"] for marker in markers] == ([True, False] if versioning else [])
+    named = [{"Key": "k", "VersionId": marker["VersionId"]} for marker in markers[:1] * 2]
+    if named:
+        again = s3.delete_objects(Bucket=bucket, Delete={"Objects": named})["Deleted"]
+        assert [found["VersionId"] for found in again] == [markers[0]["VersionId"]] * 2
+        spent += 1
+    assert raw.put(bucket, "k", b"y").number == number + spent + 1
+
+
 def test_delete_objects_needs_a_checksum_that_holds(raw, bucket):
     raw.put(bucket, "k", b"x")
     document = b"<Delete><Object><Key>k</Key></Object></Delete>"

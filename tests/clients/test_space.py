@@ -18,7 +18,8 @@ MIB = 1 << 20
 
 def bodies_on_disk(data: pathlib.Path) -> int:
     """What the bodies really occupy: everything but the catalog and small print, in blocks."""
-    return sum(path.stat().st_blocks * 512 for path in data.rglob("*") if path.is_file() and path != catalog(data))
+    others = (catalog(data), data / "spare")
+    return sum(path.stat().st_blocks * 512 for path in data.rglob("*") if path.is_file() and path not in others)
 
 
 def fill(server, bucket, count, size):

@@ -268,6 +268,69 @@ def test_disk_that_others_fill(tmp_path, mount):
                 assert fresh.get(name, key).body == body(int(key[1:]), 10_000)
 
 
+@pytest.mark.parametrize("system", ["tmpfs", "ext4"])
+def test_start_on_a_full_disk(tmp_path, mount, system):
+    """Somebody else filled the disk to the last byte. The start needs none, and `gc --now` gives space back."""
+    if system == "tmpfs":
+        disk = mount("-t", "tmpfs", "-o", "size=64m", "elton-test")
+    else:
+        image = tmp_path / "image"
+        image.touch()
+        os.truncate(image, 64 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+        disk = mount("-o", "loop", str(image))
+    server = Server(disk / "data", args=["--disk-reserve", "1MiB"])
+    server.log_path = tmp_path / "log"
+    with server:
+        with Raw(server) as raw:
+            name = checks.new_bucket(raw, "full")
+            for number in range(20):
+                assert raw.put(name, f"k{number}", body(number, MIB), payload=UNSIGNED).status == 200
+            for number in range(1, 20):
+                assert raw.delete(name, f"k{number}").status == 204
+        for end in (server.stop, server.stop, server.kill, server.stop):
+            end()
+            fill(disk / "hog")
+            server.start()
+        with Raw(server) as raw:
+            assert raw.get(name, "k0").body == body(0, MIB)
+            assert raw.put(name, "more", b"x" * MIB, payload=UNSIGNED).status == 507
+            checks.command(server, "gc", "--now", "--yes")
+            assert raw.put(name, "more", b"x" * MIB, payload=UNSIGNED).status == 200
+        server.restart()
+        with Raw(server) as raw:
+            assert raw.get(name, "k0").body == body(0, MIB) and raw.head(name, "more").status == 200
+
+
+def test_older_catalog_is_refused_whatever_the_disk_holds(own_server):
+    """The count of starts that tells is written over itself: each start counts, torn or not."""
+    server = own_server.start()
+    server.stop()
+    counts = []
+    for _ in range(4):
+        older = catalog(server.data).read_bytes()
+        server.start()
+        server.stop()
+        counts.append((server.data / "generation").read_bytes())
+    assert len(set(counts)) == 4 and len({len(count) for count in counts}) == 1
+    newer = catalog(server.data).read_bytes()
+    catalog(server.data).write_bytes(older)
+    refuses_to_start(server, "catalog", "older")
+    catalog(server.data).write_bytes(newer)
+    server.start()
+
+
+def fill(path: pathlib.Path):
+    """Takes what is left of a disk, to the last byte."""
+    with open(path, "ab", buffering=0) as hog:
+        for size in (MIB, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    hog.write(b"x" * size)
+        with contextlib.suppress(OSError):
+            os.fsync(hog.fileno())
+
+
 def faketime_library() -> str:
     found = sorted(pathlib.Path("/usr/lib").rglob("libfaketime.so.1"))
     assert found, "libfaketime is not installed: ./tests/run installs it"

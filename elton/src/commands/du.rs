@@ -5,7 +5,7 @@ use gateway::admin::shape::Usage;
 use crate::Failure;
 use crate::cli::DuArgs;
 use crate::client::{Client, Path, Patience};
-use crate::output::units::{ByteSize, count};
+use crate::output::units::{ByteSize, count, counted};
 use crate::output::{Align, Output, Table};
 
 /// Says where the bytes are.
@@ -19,9 +19,9 @@ pub async fn run(arguments: &DuArgs) -> Result<(), Failure> {
 fn human(usage: &Usage) -> String {
     let size = |bytes: u64| ByteSize(bytes).to_string();
     let mut parts = Table::new(&[("", Align::Left), ("SIZE", Align::Right), ("", Align::Left)]);
-    parts.row(["live objects".into(), size(usage.object_bytes), format!("{} objects", count(usage.objects))]);
-    parts.row(["large bodies".into(), size(usage.file_bytes), format!("{} files", count(usage.files))]);
-    let live = format!("{} segments, {} of it live", count(usage.segments), size(usage.segment_live_bytes));
+    parts.row(["live objects".into(), size(usage.object_bytes), counted(usage.objects, "object")]);
+    parts.row(["large bodies".into(), size(usage.file_bytes), counted(usage.files, "file")]);
+    let live = format!("{}, {} of it live", counted(usage.segments, "segment"), size(usage.segment_live_bytes));
     parts.row(["small bodies".into(), size(usage.segment_bytes), live]);
     let free = format!("{} of it free to be used again", size(usage.catalog_free_bytes));
     parts.row(["catalog".into(), size(usage.catalog_bytes), free]);

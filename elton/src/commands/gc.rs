@@ -6,7 +6,7 @@ use http::Method;
 use crate::Failure;
 use crate::cli::GcArgs;
 use crate::client::{Client, Path, Patience};
-use crate::output::units::{ByteSize, count};
+use crate::output::units::{ByteSize, count, counted};
 use crate::output::{self, Output, Table, progress};
 
 /// Collects; asks first where that ends numbers that the buckets' rules would keep.
@@ -60,7 +60,7 @@ fn human(report: &Collected) -> String {
     let mut facts = vec![
         ("numbers ended", count(report.numbers_ended)),
         ("versions dropped", count(report.versions)),
-        ("given back", format!("{} in {} files", ByteSize(report.bytes_freed), count(report.files_removed))),
+        ("given back", format!("{} in {}", ByteSize(report.bytes_freed), counted(report.files_removed, "file"))),
     ];
     if report.bytes_waiting > 0 {
         facts.push(("waiting for readers", ByteSize(report.bytes_waiting).to_string()));

@@ -1,8 +1,10 @@
 //! `elton snapshot`
 
+use std::collections::BTreeMap;
+
 use federation::types::{BucketAt, SnapshotRef};
 use gateway::admin::shape::{
-    Changed, CreateSnapshot, Diff, Difference, ObjectState, Restore, Snapshot, Snapshots, Tag,
+    CreateSnapshot, Diff, Difference, DifferenceKind, ObjectState, Restore, Restored, Snapshot, Snapshots, Tag,
 };
 use http::Method;
 
@@ -45,12 +47,9 @@ pub async fn run(arguments: &SnapshotArgs) -> Result<(), Failure> {
         Command::Restore { bucket, request } => {
             let path = Path::new(&["buckets", bucket, "restore"]);
             let progress = progress::spinner("restoring");
-            let changed: Changed = client.call(Method::POST, &path, &request, Patience::Endless).await?;
+            let restored: Restored = client.call(Method::POST, &path, &request, Patience::Endless).await?;
             drop(progress);
-            output.show(&changed, |changed| {
-                let (bucket, number) = (&changed.bucket, changed.number);
-                format!("{bucket} is as it was at {}; that is its change {number}\n", request.snapshot)
-            })?;
+            output.show(&restored, |restored| restored_line(restored, &request))?;
         }
         Command::Remove { bucket, tag } => {
             client.delete(&Path::new(&["buckets", bucket, "snapshots", &tag])).await?;
@@ -152,6 +151,18 @@ fn list(snapshots: &Snapshots) -> String {
     if table.is_empty() { numbers } else { format!("{}{numbers}", table.render()) }
 }
 
+fn restored_line(restored: &Restored, request: &Restore) -> String {
+    let Restored { bucket, number, changed } = restored;
+    let what = match request.prefix.as_str() {
+        "" => bucket.clone(),
+        prefix => format!("{bucket} below {prefix}"),
+    };
+    match changed {
+        true => format!("{what} is as it was at {}; that is its change {number}\n", request.snapshot),
+        false => format!("nothing changed: {what} is as it was at {} already\n", request.snapshot),
+    }
+}
+
 async fn diff(client: &Client, output: Output, path: Path) -> Result<(), Failure> {
     let mut listing = Listing::begin(output);
     let mut after: Option<String> = None;
@@ -172,6 +183,10 @@ async fn diff(client: &Client, output: Output, path: Path) -> Result<(), Failure
 fn difference_line(difference: &Difference) -> String {
     let size = |state: &ObjectState| ByteSize(state.size);
     let key = &difference.key;
+    if difference.kind == DifferenceKind::Tags {
+        let tags = |state: &Option<ObjectState>| tags_line(state.as_ref().and_then(|state| state.tags.as_ref()));
+        return format!("t {key} ({} -> {})\n", tags(&difference.before), tags(&difference.after));
+    }
     match (&difference.before, &difference.after) {
         (None, Some(after)) => format!("+ {key} ({})\n", size(after)),
         (Some(before), None) => format!("- {key} ({})\n", size(before)),
@@ -179,6 +194,11 @@ fn difference_line(difference: &Difference) -> String {
         (Some(before), Some(after)) => format!("~ {key} ({} -> {})\n", size(before), size(after)),
         (None, None) => format!("  {key}\n"),
     }
+}
+
+fn tags_line(tags: Option<&BTreeMap<String, String>>) -> String {
+    let pairs: Vec<_> = tags.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { "no tags".to_owned() } else { pairs.join(" ") }
 }
 
 #[cfg(test)]
@@ -203,10 +223,16 @@ mod tests {
 
     #[test]
     fn differences_are_one_line_each() {
-        let state = |size| ObjectState { version: 1, size, etag: "e".into(), modified: "t".into() };
-        let line = |before, after| difference_line(&Difference { key: Key::new(b"k"), before, after });
-        assert_eq!(line(None, Some(state(1))), "+ k (1 B)\n");
-        assert_eq!(line(Some(state(1)), None), "- k (1 B)\n");
-        assert_eq!(line(Some(state(1)), Some(state(2048))), "~ k (1 B -> 2.0 KiB)\n");
+        use DifferenceKind::{Added, Tags, Written};
+        let state = |size| ObjectState { version: 1, size, etag: "e".into(), modified: "t".into(), tags: None };
+        let line = |kind, before, after| difference_line(&Difference { key: Key::new(b"k"), kind, before, after });
+        assert_eq!(line(Added, None, Some(state(1))), "+ k (1 B)\n");
+        assert_eq!(line(DifferenceKind::Removed, Some(state(1)), None), "- k (1 B)\n");
+        assert_eq!(line(Written, Some(state(1)), Some(state(2048))), "~ k (1 B -> 2.0 KiB)\n");
+        let tagged = |pairs: &[(&str, &str)]| {
+            let tags = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            Some(ObjectState { tags: Some(tags), ..state(1) })
+        };
+        assert_eq!(line(Tags, tagged(&[]), tagged(&[("a", "1"), ("b", "2")])), "t k (no tags -> a=1 b=2)\n");
     }
 }

@@ -156,9 +156,22 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// A count of things, whose name takes an `s` in the plural: `1 file`, `1,234 files`.
+#[must_use]
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_not_many() {
+        assert_eq!(counted(0, "file"), "0 files");
+        assert_eq!(counted(1, "file"), "1 file");
+        assert_eq!(counted(1234, "file"), "1,234 files");
+    }
 
     #[test]
     fn sizes_are_read_in_binary_and_decimal_units() {

@@ -99,6 +99,15 @@ pub enum CatalogError {
         /// The format that is known.
         known: u32,
     },
+    /// The catalog lacks a table of its format: a build that was never released wrote it.
+    #[error(
+        "the catalog has no table `{table}`, so its format is not this one's: it was written by another development \
+         build of elton. Open it with that build, or begin with an empty data directory"
+    )]
+    MissingTable {
+        /// The table.
+        table: &'static str,
+    },
     /// The catalog is closed.
     #[error("the catalog is closed")]
     Closed,

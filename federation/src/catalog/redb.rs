@@ -206,9 +206,11 @@ fn prepare(database: &Database) -> Result<u64, CatalogError> {
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(CatalogError::engine("reading", error)),
     };
-    drop(reads);
     match known {
-        Some((Some(format), commits)) if format == u64::from(tables::FORMAT) => Ok(commits),
+        Some((Some(format), commits)) if format == u64::from(tables::FORMAT) => {
+            check_tables(&reads)?;
+            Ok(commits)
+        }
         Some((format, _)) => Err(CatalogError::UnknownFormat {
             found: format.and_then(|format| u32::try_from(format).ok()).unwrap_or(0),
             known: tables::FORMAT,
@@ -221,6 +223,21 @@ fn prepare(database: &Database) -> Result<u64, CatalogError> {
             Ok(1)
         }
     }
+}
+
+/// The first commit makes every table of the format. One that is missing is not made up for: it may be one that the
+/// rows of the others count on.
+fn check_tables(reads: &ReadTransaction) -> Result<(), CatalogError> {
+    for table in Table::ALL {
+        match reads.open_table(definition(*table)) {
+            Ok(_) => {}
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                return Err(CatalogError::MissingTable { table: table.name() });
+            }
+            Err(error) => return Err(CatalogError::engine("reading", error)),
+        }
+    }
+    Ok(())
 }
 
 fn write_all(database: &Database, writes: &WriteSet, commit: u64, durability: Durability) -> Result<(), CatalogError> {
@@ -442,5 +459,19 @@ mod tests {
         assert!(matches!(catalog.view().map(drop), Err(CatalogError::Closed)));
         let value = open(&disk).view().expect("opens").get(Table::Meta, b"k").expect("reads");
         assert_eq!(value, Some(b"v".to_vec()));
+    }
+
+    #[test]
+    fn a_catalog_without_one_of_its_tables_is_not_of_this_format() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        open(&disk).close();
+        let file = disk.open(Path::new("catalog.redb"), true).expect("opens");
+        let database = Builder::new().create_with_backend(FileBackend(file)).expect("opens");
+        let transaction = database.begin_write().expect("begins");
+        assert!(transaction.delete_table(definition(Table::Held)).expect("deletes"));
+        transaction.commit().expect("commits");
+        drop(database);
+        let refused = RedbCatalog::open(disk, Path::new("catalog.redb"), 4 << 20).expect_err("it is refused");
+        assert!(matches!(refused, CatalogError::MissingTable { table: "held-1" }));
     }
 }

@@ -383,6 +383,8 @@ pub struct UploadRow {
     pub tags: Vec<Pair>,
     /// The checksum that its parts and it shall have.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Whether its client asked for that checksum; else its parts may state theirs by any algorithm.
+    pub checksum_declared: bool,
 }
 
 /// A part of an upload in progress.

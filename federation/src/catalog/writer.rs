@@ -196,7 +196,9 @@ fn uncommitted(failure: Arc<CatalogError>) -> Error {
 impl From<CatalogError> for Error {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::DamagedRow { .. } | CatalogError::UnknownFormat { .. } => {
+            CatalogError::DamagedRow { .. }
+            | CatalogError::UnknownFormat { .. }
+            | CatalogError::MissingTable { .. } => {
                 Error::Damaged { what: "the catalog".to_owned(), source: error.into() }
             }
             CatalogError::Engine { .. } | CatalogError::Closed => {

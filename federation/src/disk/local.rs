@@ -61,8 +61,7 @@ impl LocalDisk {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                file.set_len(0)?;
-                file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+                write_pid(&file)?;
                 Ok(DirLock { _file: file })
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -81,6 +80,17 @@ impl LocalDisk {
             ));
         }
         Ok(self.root.join(path))
+    }
+}
+
+/// Writes the process's id in place: emptied first, the file would need a block that a full disk does not have.
+fn write_pid(file: &File) -> io::Result<()> {
+    let pid = format!("{}\n", std::process::id());
+    let written = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64));
+    match written {
+        // It is there for a message alone: the lock holds without it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        written => written,
     }
 }
 

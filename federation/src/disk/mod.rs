@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub mod conformance;
 mod local;
 mod simulated;
+pub mod spare;
 
 pub use local::{DirLock, LocalDisk, LockHeld};
 pub use simulated::{CrashPlan, SimulatedDisk, seeded};

@@ -53,6 +53,16 @@ pub(super) fn pieces(body: &Body) -> Vec<Piece> {
     }
 }
 
+/// How many pieces a body is made of, those in a part list's bytes included: what claiming or releasing it costs.
+pub(super) fn piece_count(body: &Body) -> usize {
+    match body {
+        Body::Empty => 0,
+        Body::Whole(_) => 1,
+        Body::Parts(parts) => parts.len(),
+        Body::PartList { count, .. } => 1 + usize::from(*count),
+    }
+}
+
 /// The row of a large body.
 pub(super) fn blob_row(rows: &(impl Rows + ?Sized), hash: BlobHash) -> Result<Option<BlobRow>> {
     Ok(BlobRow::load(rows, &keys::blob(hash))?)

@@ -4,7 +4,7 @@ use super::home::{Author, Home, bucket};
 use super::lens::{Lens, config_at, open_layers};
 use super::request::{Actor, BucketChange, BucketInfo, Versioning};
 use super::write::author;
-use super::{Limits, Master, layer};
+use super::{Limit, Limits, Master, layer};
 use crate::catalog::rows::{BucketRow, Change, ConfigRow, ConfigTag, NameRow, PinRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl Master {
                 for row in txn.range(Table::Buckets, KeyRange::prefix(&[]))? {
                     count += usize::from(!BucketRow::decode(&row?.1)?.deleted);
                 }
-                Limits::check("buckets_max", count + 1, maximum)?;
+                Limits::check(Limit::Buckets, count + 1, maximum)?;
                 let (term, first) = names.past.map_or((Term::FIRST, Number::ZERO), |(_, term, last)| (term, last));
                 let time = ChangeTime { wall, sequence: wall };
                 let row = BucketRow {

@@ -27,6 +27,10 @@ impl Master {
     pub async fn collect(&self, options: CollectOptions) -> Result<CollectReport> {
         let _one_at_a_time = self.collecting.lock().await;
         let mut report = CollectReport::default();
+        if options.now && !options.dry {
+            // Only where somebody waits for space: a pass that ends nothing would leave none for the one that does.
+            self.release_spare().await?;
+        }
         if !options.dry {
             report.warning = self.compare_clocks().await?;
         }
@@ -44,6 +48,7 @@ impl Master {
             self.remove_leftovers(&mut report, options.now).await?;
             self.remove_marked(&mut report).await?;
             self.compact_segments(&mut report, options.now).await?;
+            self.keep_spare().await;
         }
         Ok(report)
     }

@@ -7,15 +7,15 @@ use futures_util::future::try_join_all;
 
 use super::body::{Adopted, Owner, adopt};
 use super::home::{Author, Home, Stamp, bucket};
-use super::lens::{Effect, Layer, effect, has_left, layer_paths, open_layers, resolve};
-use super::request::Actor;
+use super::lens::{Effect, Layer, effect, has_left, layer_paths, open_layers};
+use super::request::{Actor, Restored};
 use super::write::author;
-use super::{Limits, Master};
+use super::{Limit, Limits, Master};
 use crate::blobs::{SlotGuard, StagedBody, Stored, Urgency};
 use crate::catalog::rows::{Change, LayerRow, LayerSource, StagedRow};
 use crate::catalog::{Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
-use crate::types::{Body, BucketAt, BucketId, BucketName, LayerId, Number, ObjectPath, ObjectRecord, Part};
+use crate::types::{Body, BucketId, BucketName, LayerId, Number, ObjectPath, ObjectRecord, Part};
 
 /// Whether an open layer still has something to do to a key.
 pub(super) fn covers(home: &Home<'_, '_>, path: &ObjectPath) -> Result<bool> {
@@ -57,7 +57,7 @@ pub(super) async fn settle(master: &Master, name: &BucketName) -> Result<()> {
     fold_all(master, id).await
 }
 
-/// Folds all layers of a bucket, oldest first, in transactions of at most `fold_rows_max` rows.
+/// Folds all layers of a bucket, oldest first, in transactions of at most `fold_rows_max` keys.
 pub(super) async fn fold_all(master: &Master, id: BucketId) -> Result<()> {
     loop {
         let limit = master.limits.fold_rows_max;
@@ -90,6 +90,14 @@ pub(super) async fn fold_all(master: &Master, id: BucketId) -> Result<()> {
         };
         fold_paths(master, id, layer, paths, progress).await?;
     }
+}
+
+/// What is to be published.
+pub(super) enum Publication {
+    /// This, under the next number.
+    Layer(LayerSource),
+    /// Nothing: the bucket is what it would become.
+    Nothing,
 }
 
 /// How far a fold has come when its transaction is through.
@@ -131,35 +139,61 @@ async fn fold_to_end(
     master: &Master,
     id: BucketId,
     layer: Layer,
-    paths: Vec<ObjectPath>,
+    mut paths: Vec<ObjectPath>,
     progress: Progress,
 ) -> Result<()> {
-    let (reading, looked_at) = (layer.clone(), paths.clone());
-    let effects = master
-        .writer
-        .read(move |view| {
-            let mut effects = Vec::new();
-            for path in looked_at {
-                if has_left(view, id, &path, reading.number)? {
-                    continue;
-                }
-                match effect(view, id, &reading, &path)? {
-                    Effect::None => {}
-                    Effect::Delete => effects.push((path, None)),
-                    Effect::Put(record) => effects.push((path, Some(*record))),
-                }
-            }
-            Ok(effects)
-        })
-        .await?;
     let staged = matches!(layer.row.source, LayerSource::Staged { .. });
-    let prepared = effects.into_iter().map(|(path, record)| prepare(master, path, record, staged));
-    let prepared: Vec<(Folding, Vec<SlotGuard>)> = try_join_all(prepared).await?;
-    let (foldings, guards): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
-    let number = layer.number;
-    master.writer.transact(move |txn| fold(txn, id, number, foldings, &paths, &progress)).await?;
-    drop(guards);
-    Ok(())
+    loop {
+        let (reading, looked_at, limit) = (layer.clone(), paths.clone(), master.limits.fold_pieces_max);
+        let batch = master.writer.read(move |view| next_batch(view, id, &reading, &looked_at, limit)).await?;
+        let rest = paths.split_off(batch.paths);
+        let progress = match (rest.is_empty(), &progress, paths.last()) {
+            (false, Progress::Through(_) | Progress::Done, Some(last)) => Progress::Through(last.clone()),
+            _ => progress.clone(),
+        };
+        let prepared = batch.effects.into_iter().map(|(path, record)| prepare(master, path, record, staged));
+        let prepared: Vec<(Folding, Vec<SlotGuard>)> = try_join_all(prepared).await?;
+        let (foldings, guards): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+        let number = layer.number;
+        master.writer.transact(move |txn| fold(txn, id, number, foldings, &paths, &progress)).await?;
+        drop(guards);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        paths = rest;
+    }
+}
+
+/// What a transaction folds.
+struct Batch {
+    /// How many of the paths it is about.
+    paths: usize,
+    /// What the layer makes of them, where it does anything.
+    effects: Vec<(ObjectPath, Option<ObjectRecord>)>,
+}
+
+/// The first of `paths`, up to the one with which the pieces to be claimed reach the limit.
+fn next_batch(rows: &dyn Rows, id: BucketId, layer: &Layer, paths: &[ObjectPath], pieces_max: usize) -> Result<Batch> {
+    let mut batch = Batch { paths: 0, effects: Vec::new() };
+    let mut pieces = 0;
+    for path in paths {
+        if pieces >= pieces_max {
+            break;
+        }
+        batch.paths += 1;
+        if has_left(rows, id, path, layer.number)? {
+            continue;
+        }
+        match effect(rows, id, layer, path)? {
+            Effect::None => {}
+            Effect::Delete => batch.effects.push((path.clone(), None)),
+            Effect::Put(record) => {
+                pieces += super::body::piece_count(&record.body);
+                batch.effects.push((path.clone(), Some(*record)));
+            }
+        }
+    }
+    Ok(batch)
 }
 
 async fn prepare(
@@ -273,26 +307,14 @@ impl Home<'_, '_> {
 }
 
 impl Master {
-    /// Brings a state of a bucket back below a prefix, as one change. Returns its number.
-    pub async fn restore(&self, actor: &Actor, source: &BucketAt, prefix: &[u8]) -> Result<Number> {
-        let Some(snapshot) = source.snapshot.clone() else {
-            return Err(Error::InvalidRequest { reason: "name the snapshot to restore: BUCKET@SNAPSHOT".to_owned() });
-        };
-        let prefix = prefix.to_vec();
-        self.publish(&source.bucket, None, author(actor), move |home| {
-            let number = resolve(home.txn, home.id, &home.row, &snapshot)?;
-            Ok(LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.clone() })
-        })
-        .await
-    }
-
-    async fn publish(
+    /// Publishes what `source` makes of the bucket, once no layer is open over it any more.
+    pub(super) async fn publish(
         &self,
         name: &BucketName,
         only: Option<BucketId>,
         who: Author,
-        source: impl Fn(&Home<'_, '_>) -> Result<LayerSource> + Clone + Send + 'static,
-    ) -> Result<Number> {
+        source: impl Fn(&Home<'_, '_>) -> Result<Publication> + Clone + Send + 'static,
+    ) -> Result<Restored> {
         self.admit()?;
         loop {
             let (bucket_name, who, source, wall) = (name.clone(), who.clone(), source.clone(), self.clock.wall());
@@ -306,17 +328,24 @@ impl Master {
                     if home.row.open_layers > 0 {
                         return Ok(None);
                     }
-                    let source = source(&home)?;
+                    let source = match source(&home)? {
+                        Publication::Layer(source) => source,
+                        Publication::Nothing => {
+                            return Ok(Some((home.id, Restored { number: home.row.last, changed: false })));
+                        }
+                    };
                     let number = home.publish(source, &who, wall);
                     let id = home.id;
                     home.save();
-                    Ok(Some((id, number)))
+                    Ok(Some((id, Restored { number, changed: true })))
                 })
                 .await?;
             match published {
-                Some((id, number)) => {
-                    self.fold_in_background(id);
-                    return Ok(number);
+                Some((id, restored)) => {
+                    if restored.changed {
+                        self.fold_in_background(id);
+                    }
+                    return Ok(restored);
                 }
                 None => settle(self, name).await?,
             }
@@ -371,7 +400,7 @@ pub struct Commit {
 impl Commit {
     /// Adds changes; a later one of a key replaces an earlier one. A record has the body that comes with it, or none.
     pub async fn stage(&mut self, changes: Vec<StagedChange>) -> Result<()> {
-        Limits::check("commit_stage_keys_max", changes.len(), self.master.limits.commit_stage_keys_max)?;
+        Limits::check(Limit::CommitStageKeys, changes.len(), self.master.limits.commit_stage_keys_max)?;
         self.master.admit()?;
         let bodiless = |change: &StagedChange| matches!(&change.content, Some((record, None)) if record.body != Body::Empty || record.size != 0);
         if let Some(change) = changes.iter().find(|change| bodiless(change)) {
@@ -389,9 +418,11 @@ impl Commit {
         master
             .detached(async move {
                 let (layer, keys) = (self.layer, self.keys);
-                let source = move |_: &Home<'_, '_>| Ok(LayerSource::Staged { layer, message: message.clone(), keys });
+                let source = move |_: &Home<'_, '_>| {
+                    Ok(Publication::Layer(LayerSource::Staged { layer, message: message.clone(), keys }))
+                };
                 // The commit is under way until it is published.
-                self.master.publish(&self.bucket, Some(self.id), who, source).await
+                Ok(self.master.publish(&self.bucket, Some(self.id), who, source).await?.number)
             })
             .await
     }

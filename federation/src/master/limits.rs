@@ -25,12 +25,45 @@ pub struct Limits {
     pub commit_stage_keys_max: usize,
     /// Keys that are folded in a transaction.
     pub fold_rows_max: usize,
+    /// Pieces of bodies that are claimed by a transaction that folds, but for the last key's.
+    pub fold_pieces_max: usize,
+    /// Rows that a restore compares before it spends a number all the same.
+    pub restore_rows_compared_max: usize,
     /// Rows that the collector looks at in a transaction.
     pub collect_rows_max: usize,
+    /// Pieces of bodies that the collector lets go of in a transaction, but for the last version's.
+    pub collect_pieces_max: usize,
     /// Findings that a check reports.
     pub check_findings_max: usize,
     /// How long numbers stay snapshots where a bucket has no rule of its own.
     pub keep_default: Duration,
+}
+
+/// A limit that refuses what would exceed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `buckets_max`
+    Buckets,
+    /// `bucket_tags_max`
+    BucketTags,
+    /// `bucket_uploads_max`
+    BucketUploads,
+    /// `snapshot_message_bytes_max`
+    SnapshotMessageBytes,
+    /// `commit_stage_keys_max`
+    CommitStageKeys,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Limit::Buckets => "buckets_max",
+            Limit::BucketTags => "bucket_tags_max",
+            Limit::BucketUploads => "bucket_uploads_max",
+            Limit::SnapshotMessageBytes => "snapshot_message_bytes_max",
+            Limit::CommitStageKeys => "commit_stage_keys_max",
+        })
+    }
 }
 
 impl Default for Limits {
@@ -45,7 +78,10 @@ impl Default for Limits {
             list_rows_max: 50_000,
             commit_stage_keys_max: 10_000,
             fold_rows_max: 1000,
+            fold_pieces_max: 10_000,
+            restore_rows_compared_max: 50_000,
             collect_rows_max: 1000,
+            collect_pieces_max: 10_000,
             check_findings_max: 1000,
             keep_default: Duration::from_secs(24 * 60 * 60),
         }
@@ -54,7 +90,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Refuses what would exceed a limit.
-    pub(super) fn check(limit: &'static str, wanted: impl TryInto<u64>, maximum: impl TryInto<u64>) -> Result<()> {
+    pub(super) fn check(limit: Limit, wanted: impl TryInto<u64>, maximum: impl TryInto<u64>) -> Result<()> {
         let maximum = maximum.try_into().unwrap_or(u64::MAX);
         if wanted.try_into().unwrap_or(u64::MAX) > maximum {
             return Err(Error::LimitReached { limit, maximum });

@@ -7,6 +7,7 @@ mod body;
 mod bucket;
 mod check;
 mod collect;
+mod diff;
 mod generation;
 mod home;
 mod key;
@@ -19,6 +20,7 @@ mod open;
 mod read;
 mod readers;
 mod request;
+mod restore;
 mod snapshot;
 mod write;
 
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 pub use body::{BodyReader, ByteStream};
 pub use layer::{Commit, StagedChange};
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
 pub use request::*;

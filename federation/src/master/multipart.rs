@@ -11,7 +11,7 @@ use super::request::{
     UploadRequest, UploadedPart, UploadsQuery, Versioning, Written,
 };
 use super::write::{author, blob_parts, finish, newest, written};
-use super::{Limits, Master};
+use super::{Limit, Limits, Master};
 use crate::blobs::{SlotGuard, Stored, Urgency};
 use crate::catalog::rows::{CompletedRow, PartRow, Record, UploadRow};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
@@ -29,7 +29,14 @@ const COMPLETE_TRIES_MAX: u32 = 8;
 pub const PART_NUMBER_MAX: u16 = 10_000;
 
 fn upload_info(path: ObjectPath, upload: UploadId, row: &UploadRow) -> UploadInfo {
-    UploadInfo { upload, path, begun: row.begun, actor: row.actor.clone(), checksum: row.checksum }
+    UploadInfo {
+        upload,
+        path,
+        begun: row.begun,
+        actor: row.actor.clone(),
+        checksum: row.checksum,
+        checksum_declared: row.checksum_declared,
+    }
 }
 
 fn uploaded(number: u16, row: PartRow) -> UploadedPart {
@@ -61,7 +68,7 @@ impl Master {
         self.writer
             .transact(move |txn| {
                 let mut home = Home::open(txn, &name)?;
-                Limits::check("bucket_uploads_max", home.row.uploads + 1, maximum)?;
+                Limits::check(Limit::BucketUploads, home.row.uploads + 1, maximum)?;
                 let row = UploadRow {
                     begun,
                     actor,
@@ -69,6 +76,7 @@ impl Master {
                     metadata: request.description.metadata,
                     tags: request.description.tags,
                     checksum: request.checksum,
+                    checksum_declared: request.checksum_declared,
                 };
                 home.txn.put(keys::upload(home.id, &request.path, upload), &row);
                 home.row.uploads += 1;

@@ -15,7 +15,7 @@ use crate::blocking::{Blocking, Threads};
 use crate::catalog::rows::{BlobRow, BucketRow, Record};
 use crate::catalog::{Catalog, Durability, KeyRange, RedbCatalog, Table, View, Writer, keys, tables};
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{Disk, LocalDisk, LockHeld};
+use crate::disk::{Disk, LocalDisk, LockHeld, spare};
 use crate::error::{Error, Result};
 use crate::ids::{IdSource, SystemIds};
 use crate::types::{BucketId, FileId, SegmentId};
@@ -87,9 +87,15 @@ impl Seams {
         if !has_catalog(&*disk) && (known > 0 || has_bodies(&*disk)) {
             return Err(Error::CatalogOutdated);
         }
-        let catalog: Arc<dyn Catalog> =
-            Arc::new(RedbCatalog::open(Arc::clone(&disk), Path::new(CATALOG_FILE), catalog_cache_bytes)?);
-        generation::advance(&*disk, &*catalog, known)?;
+        let open_catalog = || {
+            let catalog = RedbCatalog::open(Arc::clone(&disk), Path::new(CATALOG_FILE), catalog_cache_bytes)?;
+            generation::advance(&*disk, &catalog, known)?;
+            Ok::<_, Error>(catalog)
+        };
+        let catalog: Arc<dyn Catalog> = Arc::new(match open_catalog() {
+            Err(_) if spare::release(&*disk).is_ok_and(|released| released) => open_catalog()?,
+            opened => opened?,
+        });
         let (first_segment, first_file) = used_ids(&*catalog.view()?)?;
         let options = LocalOptions {
             segment_bytes,
@@ -187,7 +193,13 @@ impl Master {
         };
         let leftovers = master.find_leftovers().await?;
         *master.leftovers.lock().expect("no holder of this lock panics") = leftovers;
-        master.remember_ids().await?;
+        if let Err(error) = master.remember_ids().await {
+            if !master.release_spare().await? {
+                return Err(error);
+            }
+            master.remember_ids().await?;
+        }
+        master.keep_spare().await;
         master.sweep_staged().await?;
         for id in master.layered().await? {
             master.fold_in_background(id);
@@ -215,6 +227,21 @@ impl Master {
                 Ok(())
             })
             .await
+    }
+
+    /// Lets go of the space that is kept aside, if the disk is full. Says whether there was any.
+    pub(super) async fn release_spare(&self) -> Result<bool> {
+        let backend = Arc::clone(self.blobs.backend());
+        Ok(self.blobs.blocking().run(move || backend.release_spare()).await?)
+    }
+
+    /// Keeps space aside where there is room.
+    pub(super) async fn keep_spare(&self) {
+        let backend = Arc::clone(self.blobs.backend());
+        // Serving goes on without; the collector tries again after each pass.
+        if let Err(error) = self.blobs.blocking().run(move || backend.keep_spare()).await {
+            tracing::warn!(%error, "no space kept aside for a full disk");
+        }
     }
 
     async fn layered(&self) -> Result<Vec<BucketId>> {

@@ -318,6 +318,8 @@ pub struct UploadRequest {
     pub description: Description,
     /// The checksum that its parts and it shall have.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Whether its client asked for that checksum.
+    pub checksum_declared: bool,
 }
 
 /// An upload in progress.
@@ -333,6 +335,8 @@ pub struct UploadInfo {
     pub actor: String,
     /// The checksum it was begun with.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// Whether its client asked for that checksum; else its parts may state theirs by any algorithm.
+    pub checksum_declared: bool,
 }
 
 /// A page of a listing of uploads.
@@ -520,6 +524,15 @@ pub enum LogChange {
     },
 }
 
+/// What a restore did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The number of its change; the bucket's newest if it changed nothing.
+    pub number: Number,
+    /// Whether anything differed.
+    pub changed: bool,
+}
+
 /// A difference between two states of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -529,6 +542,8 @@ pub struct Difference {
     pub before: Option<Summary>,
     /// What it is after; none if it is gone.
     pub after: Option<Summary>,
+    /// Its tags before and after, where nothing else of it differs.
+    pub tags: Option<(Vec<Pair>, Vec<Pair>)>,
 }
 
 /// What a pass of the collector did, or (`dry`) would do to the floors.

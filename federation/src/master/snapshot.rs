@@ -1,15 +1,15 @@
-//! Snapshots by name: tags, what differs between two states, and the log.
+//! Snapshots by name: tags, and the log.
 
 use std::collections::BTreeSet;
 
 use super::home::{Home, bucket};
-use super::lens::{Lens, Scan, resolve};
-use super::request::{Actor, Difference, ListPage, LogChange, LogEntry, TagInfo};
-use super::{Limits, Master};
+use super::lens::resolve;
+use super::request::{Actor, ListPage, LogChange, LogEntry, TagInfo};
+use super::{Limit, Limits, Master};
 use crate::catalog::rows::{Change, ChangeRow, ConfigTag, LayerRow, LayerSource, PinRow, Record, TagRow};
 use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result, VersionName};
-use crate::types::{BucketAt, BucketId, BucketName, Number, ObjectPath, TagName};
+use crate::types::{BucketAt, BucketId, BucketName, Number, TagName};
 
 /// The numbers below the floor that are snapshots all the same: tagged, pinned, or the source of an open layer.
 pub(super) fn retained(rows: &(impl Rows + ?Sized), id: BucketId) -> Result<BTreeSet<Number>> {
@@ -56,7 +56,7 @@ impl Master {
         self.admit()?;
         let (at, actor, message, wall) = (at.clone(), actor.0.clone(), message.to_owned(), self.clock.wall());
         let maximum = self.limits.bucket_tags_max;
-        Limits::check("snapshot_message_bytes_max", message.len(), self.limits.snapshot_message_bytes_max)?;
+        Limits::check(Limit::SnapshotMessageBytes, message.len(), self.limits.snapshot_message_bytes_max)?;
         self.writer
             .transact(move |txn| {
                 let (id, row) = bucket(txn, &at.bucket)?;
@@ -68,7 +68,7 @@ impl Master {
                 if let Some(there) = TagRow::load(txn, &key)? {
                     return Err(Error::TagExists { bucket: at.bucket.clone(), tag, number: there.number });
                 }
-                Limits::check("bucket_tags_max", tags(txn, id)?.len() + 1, maximum)?;
+                Limits::check(Limit::BucketTags, tags(txn, id)?.len() + 1, maximum)?;
                 txn.put(key, &TagRow { number, created: wall, actor: actor.clone(), message: message.clone() });
                 Ok((number, Some(TagInfo { tag, number, created: wall, actor, message })))
             })
@@ -99,34 +99,6 @@ impl Master {
             .await
     }
 
-    /// What differs between two states of a bucket, by path. A page may be empty and still have a next one.
-    pub async fn diff(
-        &self,
-        a: &BucketAt,
-        b: &BucketAt,
-        prefix: &[u8],
-        after: Option<ObjectPath>,
-        max: usize,
-    ) -> Result<ListPage<Difference, ObjectPath>> {
-        if a.bucket != b.bucket {
-            return Err(Error::InvalidRequest {
-                reason: format!("only states of one bucket can be compared, not of {} and {}", a.bucket, b.bucket),
-            });
-        }
-        let (a, b, prefix, rows_max) = (a.clone(), b.clone(), prefix.to_vec(), self.limits.list_rows_max);
-        self.writer
-            .read(move |view| {
-                let (before, then) = (Lens::open(view, &a)?, Lens::open(view, &b)?);
-                let (mut left, mut right) = (before.scan(&prefix)?, then.scan(&prefix)?);
-                if let Some(after) = &after {
-                    left.seek_after(after.as_bytes())?;
-                    right.seek_after(after.as_bytes())?;
-                }
-                differences(&mut left, &mut right, max, rows_max, then.number())
-            })
-            .await
-    }
-
     /// The changes of a bucket, newest first, from the one before `before` down to the floor.
     pub async fn log(
         &self,
@@ -151,52 +123,6 @@ impl Master {
                 Ok(ListPage { items, next: more.then(|| number.next()), number: row.last })
             })
             .await
-    }
-}
-
-fn differences(
-    left: &mut Scan<'_>,
-    right: &mut Scan<'_>,
-    max: usize,
-    rows_max: usize,
-    number: Number,
-) -> Result<ListPage<Difference, ObjectPath>> {
-    let mut items = Vec::new();
-    let (mut before, mut after) = (left.next(rows_max)?, right.next(rows_max)?);
-    loop {
-        // Where one walk ran into the limit, only paths up to where it came are settled: it saw nothing live there, and
-        // what the other walk has up to there still counts.
-        let left_stopped = before.is_none() && left.examined >= rows_max;
-        let right_stopped = after.is_none() && right.examined >= rows_max;
-        let came = [(left_stopped, &left.last), (right_stopped, &right.last)];
-        let stopped = came.iter().filter(|(stopped, _)| *stopped).filter_map(|(_, last)| last.as_ref()).min();
-        let upcoming = [&before, &after].into_iter().flatten().map(|(path, _)| path).min();
-        if let Some(stopped) = stopped
-            && upcoming.is_none_or(|path| path > stopped)
-        {
-            return Ok(ListPage { items, next: Some(stopped.clone()), number });
-        }
-        if items.len() >= max && upcoming.is_some() {
-            let next = items.last().map(|item: &Difference| item.path.clone());
-            return Ok(ListPage { items, next, number });
-        }
-        let order = match (&before, &after) {
-            (None, None) => return Ok(ListPage { items, next: None, number }),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((before, _)), Some((after, _))) => before.cmp(after),
-        };
-        let gone = if order.is_le() { std::mem::replace(&mut before, left.next(rows_max)?) } else { None };
-        let came = if order.is_ge() { std::mem::replace(&mut after, right.next(rows_max)?) } else { None };
-        let gone = gone.map(|(path, live)| (path, live.summary));
-        let came = came.map(|(path, live)| (path, live.summary));
-        let same = matches!((&gone, &came), (Some((_, a)), Some((_, b))) if a.version == b.version);
-        if let Some((path, _)) = gone.as_ref().or(came.as_ref())
-            && !same
-        {
-            let path = path.clone();
-            items.push(Difference { path, before: gone.map(|(_, s)| s), after: came.map(|(_, s)| s) });
-        }
     }
 }
 

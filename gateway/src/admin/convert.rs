@@ -3,7 +3,7 @@
 use federation::master::{
     BucketInfo, CheckReport, CollectReport, ConfigName, Difference, DiskUsage, LogChange, LogEntry, TagInfo, Versioning,
 };
-use federation::types::{Attributes, Summary};
+use federation::types::{Attributes, Pair, Summary};
 
 use super::shape::{self, Key};
 
@@ -126,10 +126,22 @@ fn changed(attributes: &Attributes) -> Vec<String> {
 
 impl From<&Difference> for shape::Difference {
     fn from(difference: &Difference) -> Self {
+        let kind = match (&difference.before, &difference.after, &difference.tags) {
+            (_, _, Some(_)) => shape::DifferenceKind::Tags,
+            (None, _, None) => shape::DifferenceKind::Added,
+            (Some(_), None, None) => shape::DifferenceKind::Removed,
+            (Some(_), Some(_), None) => shape::DifferenceKind::Written,
+        };
+        let (was, is) = difference.tags.clone().unzip();
+        let state = |summary: &Option<Summary>, tags: Option<Vec<Pair>>| {
+            let state = summary.as_ref().map(shape::ObjectState::from)?;
+            Some(shape::ObjectState { tags: tags.map(|tags| tags.into_iter().collect()), ..state })
+        };
         shape::Difference {
             key: Key::new(difference.path.as_bytes()),
-            before: difference.before.as_ref().map(Into::into),
-            after: difference.after.as_ref().map(Into::into),
+            kind,
+            before: state(&difference.before, was),
+            after: state(&difference.after, is),
         }
     }
 }
@@ -141,6 +153,7 @@ impl From<&Summary> for shape::ObjectState {
             size: summary.size,
             etag: summary.etag.to_string(),
             modified: summary.modified.to_string(),
+            tags: None,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Fields are only ever added; a reader ignores those it does not know, the server refuses them in requests.
 //! Times are UTC as RFC 3339 with milliseconds, sizes are bytes, numbers of a bucket are JSON numbers.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -369,12 +371,28 @@ pub struct Diff {
     pub next: Option<String>,
 }
 
+/// In which way a key differs between two states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// It was not there.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It has another version.
+    Written,
+    /// It is the same version with other tags.
+    Tags,
+}
+
 /// A difference between two states.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The key.
     #[serde(flatten)]
     pub key: Key,
+    /// In which way it differs.
+    pub kind: DifferenceKind,
     /// What it was; null if it was not there.
     pub before: Option<ObjectState>,
     /// What it is; null if it is gone.
@@ -392,6 +410,9 @@ pub struct ObjectState {
     pub etag: String,
     /// When it was written.
     pub modified: String,
+    /// Its tags by key, where they are what differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
 }
 
 /// `POST /_elton/v1/buckets/BUCKET/restore`
@@ -405,13 +426,15 @@ pub struct Restore {
     pub prefix: String,
 }
 
-/// A numbered change that took place.
+/// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
+pub struct Restored {
     /// The bucket.
     pub bucket: String,
-    /// The number of the change.
+    /// The number of the change; the newest one, if nothing changed.
     pub number: u64,
+    /// Whether anything was not as it had been; else no number was spent.
+    pub changed: bool,
 }
 
 /// `POST /_elton/v1/gc`

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation::Error;
-use federation::master::{Actor, ListItem, ListQuery, LogEntry, TagInfo};
+use federation::master::{Actor, ListItem, ListQuery, LogEntry, Restored, TagInfo};
 use federation::types::{ALIAS_SEPARATOR, BucketAt, BucketName, Number, ObjectPath, SnapshotRef, TagName};
 
 use super::call::Query;
@@ -160,7 +160,8 @@ pub(super) async fn restore(
     let at = BucketAt { bucket: bucket.clone(), snapshot: Some(snapshot) };
     let master = api.master.clone();
     let restored = to_its_end(async move { Ok(master.restore(&actor, &at, request.prefix.as_bytes()).await?) });
-    Ok(Answer::ok(&shape::Changed { bucket: bucket.to_string(), number: restored.await?.0 }))
+    let Restored { number, changed } = restored.await?;
+    Ok(Answer::ok(&shape::Restored { bucket: bucket.to_string(), number: number.0, changed }))
 }
 
 #[cfg(test)]

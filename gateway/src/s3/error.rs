@@ -4,6 +4,7 @@ use crate::server::BodyStalled;
 use federation::Error;
 use federation::blobs::StoreError;
 use federation::error::BoxError;
+use federation::master::Limit;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
@@ -45,9 +46,8 @@ pub fn from_core(error: Error) -> S3Error {
         Error::InvalidPartOrder => S3Error::with_message(S3ErrorCode::InvalidPartOrder, message),
         Error::PartTooSmall { .. } => S3Error::with_message(S3ErrorCode::EntityTooSmall, message),
         Error::ChecksumMismatch => S3Error::with_message(S3ErrorCode::BadDigest, message),
-        Error::InvalidRequest { .. } | Error::LimitReached { .. } => {
-            S3Error::with_message(S3ErrorCode::InvalidRequest, message)
-        }
+        Error::InvalidRequest { .. } => S3Error::with_message(S3ErrorCode::InvalidRequest, message),
+        Error::LimitReached { limit, .. } => S3Error::with_message(limit_code(limit), message),
         Error::TagExists { .. } => custom("TagAlreadyExists", StatusCode::CONFLICT, message),
         Error::NoSuchTag { .. } => custom("NoSuchTag", StatusCode::NOT_FOUND, message),
         Error::BodyTooLarge { .. } => S3Error::with_message(S3ErrorCode::EntityTooLarge, message),
@@ -65,6 +65,16 @@ pub fn from_core(error: Error) -> S3Error {
             S3Error::with_message(S3ErrorCode::ServiceUnavailable, message)
         }
         Error::Conflict => S3Error::with_message(S3ErrorCode::ConditionalRequestConflict, message),
+    }
+}
+
+/// S3 has a code of its own for a limit that it has itself.
+fn limit_code(limit: Limit) -> S3ErrorCode {
+    match limit {
+        Limit::Buckets => S3ErrorCode::TooManyBuckets,
+        Limit::BucketTags | Limit::BucketUploads | Limit::SnapshotMessageBytes | Limit::CommitStageKeys => {
+            S3ErrorCode::InvalidRequest
+        }
     }
 }
 
@@ -171,6 +181,17 @@ mod tests {
             assert_eq!(headers["x-amz-version-id"], "7");
             assert_eq!(headers[CONTENT_TYPE], "application/xml");
         }
+    }
+
+    #[test]
+    fn limits_have_the_codes_of_s3() {
+        let limited = |limit| from_core(Error::LimitReached { limit, maximum: 10_000 });
+        assert_eq!(*limited(Limit::Buckets).code(), S3ErrorCode::TooManyBuckets);
+        assert_eq!(limited(Limit::Buckets).message(), Some("buckets_max is limited to 10000"));
+        assert_eq!(*limited(Limit::BucketUploads).code(), S3ErrorCode::InvalidRequest);
+        assert_eq!(*from_core(Error::BodyTooLarge { maximum: 1 }).code(), S3ErrorCode::EntityTooLarge);
+        let long = ObjectPath::try_from(vec![b'k'; 70_000]).unwrap_err();
+        assert_eq!(*from_core(Error::InvalidPath(long)).code(), S3ErrorCode::KeyTooLongError);
     }
 
     #[test]

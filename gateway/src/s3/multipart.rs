@@ -33,6 +33,7 @@ pub async fn create_multipart_upload(
         description: describe::read(&headers, input.metadata)?,
         // S3 keeps a checksum of every object, whether its client asked for one or not.
         checksum: Some(declared.unwrap_or((checksum::DEFAULT_ALGORITHM, ChecksumKind::FullObject))),
+        checksum_declared: declared.is_some(),
     };
     let info = edge.master.begin_upload(&caller.actor, &bucket, upload).await.map_err(from_core)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {

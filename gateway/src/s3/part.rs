@@ -27,8 +27,9 @@ pub async fn upload_part(
     let S3Request { input, .. } = request;
     let target = Target::of(&input.bucket, &input.key, &input.upload_id, input.part_number)?;
     let length = body_length(input.content_length)?;
-    let algorithm = target.algorithm(edge).await?;
-    check_algorithm(algorithm, stated.algorithm())?;
+    let upload = target.upload(edge).await?;
+    let algorithm = algorithm(&upload);
+    check_algorithm(&upload, stated.algorithm())?;
 
     let body = Incoming { body: input.body, length, stated, trailers: trailing_headers };
     let (staged, digested) = body.receive(edge, algorithm).await?;
@@ -57,7 +58,7 @@ pub async fn upload_part_copy(
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
-    let algorithm = target.algorithm(edge).await?;
+    let algorithm = algorithm(&target.upload(edge).await?);
     let version = source.head(edge).await?;
     conditions.check_source(&version.record.etag, version.record.modified)?;
 
@@ -102,10 +103,8 @@ impl Target {
         })
     }
 
-    /// The algorithm that the upload's parts have their checksums by.
-    async fn algorithm(&self, edge: &Edge) -> S3Result<ChecksumAlgorithm> {
-        let info: UploadInfo = edge.master.upload(&self.bucket, &self.path, self.upload).await.map_err(from_core)?;
-        Ok(info.checksum.map_or(DEFAULT_ALGORITHM, |(algorithm, _)| algorithm))
+    async fn upload(&self, edge: &Edge) -> S3Result<UploadInfo> {
+        edge.master.upload(&self.bucket, &self.path, self.upload).await.map_err(from_core)
     }
 
     async fn put(&self, edge: &Edge, part: PartRequest) -> S3Result<UploadedPart> {
@@ -113,15 +112,22 @@ impl Target {
     }
 }
 
-/// A part states the checksum of its upload. An upload that was begun without one takes any, and keeps its own.
-fn check_algorithm(declared: ChecksumAlgorithm, stated: Option<ChecksumAlgorithm>) -> S3Result<()> {
-    match stated {
-        Some(stated) if stated != declared && declared != DEFAULT_ALGORITHM => Err(invalid_request(format!(
+/// The algorithm that an upload's parts have their checksums by.
+fn algorithm(upload: &UploadInfo) -> ChecksumAlgorithm {
+    upload.checksum.map_or(DEFAULT_ALGORITHM, |(algorithm, _)| algorithm)
+}
+
+/// A part that states a checksum states it by its upload's algorithm; the checksum of one that states none is computed.
+/// An upload that was begun without an algorithm takes parts with any, and keeps its own.
+fn check_algorithm(upload: &UploadInfo, stated: Option<ChecksumAlgorithm>) -> S3Result<()> {
+    let expected = algorithm(upload);
+    match stated.filter(|stated| upload.checksum_declared && *stated != expected) {
+        Some(stated) => Err(invalid_request(format!(
             "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
-            checksum::name(declared).to_lowercase(),
+            checksum::name(expected).to_lowercase(),
             checksum::name(stated).to_lowercase()
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -8,12 +8,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::StdError;
 use tokio::time::{Instant, Sleep};
 
+use super::chunked::ChunkWatch;
 use super::pace::Pace;
 use super::record::RequestRecord;
 use super::streams::ReplyWatch;
@@ -47,6 +50,8 @@ pub struct RequestBody {
     pace: Pace,
     counter: Arc<AtomicU64>,
     unread_body_max: u64,
+    /// For a body that comes in chunks.
+    chunks: Option<ChunkWatch>,
     state: ReadState,
 }
 
@@ -71,15 +76,17 @@ enum ReadState {
 }
 
 impl RequestBody {
-    /// Watches `incoming`; counts its bytes in `counter`.
+    /// Watches `incoming`, the body of a request with these headers; counts its bytes in `counter`.
     #[must_use]
-    pub fn new(incoming: Incoming, expects_continue: bool, bounds: BodyBounds, counter: Arc<AtomicU64>) -> Self {
+    pub fn new(incoming: Incoming, headers: &HeaderMap, bounds: BodyBounds, counter: Arc<AtomicU64>) -> Self {
+        let expects_continue = headers.contains_key(EXPECT);
         RequestBody {
             incoming: Some(incoming),
             stall: Stall::new(bounds.stall_timeout),
             pace: bounds.pace,
             counter,
             unread_body_max: bounds.unread_body_max,
+            chunks: ChunkWatch::for_request(headers),
             state: ReadState::Untouched { expects_continue },
         }
     }
@@ -103,6 +110,9 @@ impl Body for RequestBody {
         let waited = this.stall.reset();
         match frame {
             Some(Ok(frame)) => {
+                if let (Some(chunks), Some(bytes)) = (&mut this.chunks, frame.data_ref()) {
+                    chunks.read(bytes);
+                }
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 this.counter.fetch_add(length, Ordering::Relaxed);
                 if this.pace.moved(length, waited) {
@@ -117,13 +127,17 @@ impl Body for RequestBody {
             }
             None => {
                 this.state = ReadState::Ended;
-                Poll::Ready(None)
+                match this.chunks.take().map(|chunks| chunks.ended()) {
+                    Some(Err(missing)) => Poll::Ready(Some(Err(missing.into()))),
+                    Some(Ok(())) | None => Poll::Ready(None),
+                }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        // Where chunks are watched, what the end is said of them is still to come.
+        self.chunks.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation::master::Master;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use tracing::{Instrument as _, Span, field};
 
 use super::activity::Activity;
 use super::body::{BodyBounds, ReplyBody, RequestBody};
+use super::chunked::ChunkWatch;
 use super::error_page::{self, Facts};
 use super::held::held_bytes;
 use super::limits::HttpLimits;
@@ -176,7 +177,7 @@ impl Front {
         parts.extensions.insert(id);
         parts.extensions.insert(Peer(peer));
         parts.extensions.insert(record.signer());
-        let body = if body.is_end_stream() {
+        let body = if body.is_end_stream() && ChunkWatch::for_request(&parts.headers).is_none() {
             s3s::Body::empty()
         } else {
             let bounds = BodyBounds {
@@ -184,8 +185,7 @@ impl Front {
                 pace: self.pace(),
                 unread_body_max: self.limits.unread_body_max,
             };
-            let expects_continue = parts.headers.contains_key(EXPECT);
-            s3s::Body::http_body_unsync(RequestBody::new(body, expects_continue, bounds, record.bytes_in()))
+            s3s::Body::http_body_unsync(RequestBody::new(body, &parts.headers, bounds, record.bytes_in()))
         };
         Request::from_parts(parts, body)
     }

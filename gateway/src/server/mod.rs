@@ -2,6 +2,7 @@
 
 mod activity;
 mod body;
+mod chunked;
 mod connections;
 mod error_page;
 mod front;

@@ -54,7 +54,12 @@ async fn collect(master: &Master) -> Result<()> {
 }
 
 async fn upload(master: &Master, bucket: &BucketName, at: &ObjectPath, contents: &[usize]) -> Result<()> {
-    let request = UploadRequest { path: at.clone(), description: Description::default(), checksum: None };
+    let request = UploadRequest {
+        path: at.clone(),
+        description: Description::default(),
+        checksum: None,
+        checksum_declared: false,
+    };
     let upload = master.begin_upload(&actor(), bucket, request).await?.upload;
     let mut parts = Vec::new();
     for (number, index) in (1..).zip(contents) {

@@ -50,7 +50,9 @@ async fn open(
         disk_reserve: 0,
         part_bytes_min: 1,
         fold_rows_max: 2,
+        fold_pieces_max: 2,
         collect_rows_max: 5,
+        collect_pieces_max: 5,
         keep_default: Duration::from_secs(3600),
         ..Limits::default()
     };

@@ -188,7 +188,12 @@ impl Client {
         let (b, key, first, last) = (self.bucket(), self.key(), 1 + self.below(4), self.content());
         let contents = vec![first, last];
         let object = object(contents.clone(), true, 1);
-        let request = UploadRequest { path: path(&key), description: describe(&object), checksum: None };
+        let request = UploadRequest {
+            path: path(&key),
+            description: describe(&object),
+            checksum: None,
+            checksum_declared: false,
+        };
         let upload = self.master.begin_upload(&actor(), &bucket_name(b), request).await?.upload;
         let mut parts = Vec::new();
         for (number, c) in (1u16..).zip(contents) {
@@ -239,7 +244,10 @@ impl Client {
         let source = info.floor.0 + self.below(usize::try_from(info.number.0 - info.floor.0).unwrap_or(0) + 1) as u64;
         let prefix: &[u8] = [b"".as_slice(), b"a/", b"b"][self.below(3)];
         match self.master.restore(&actor(), &store::at(&bucket_name(b), source), prefix).await {
-            Ok(number) => self.acknowledged(b, number, Change::Restore(source, prefix.to_vec())),
+            Ok(restored) if restored.changed => {
+                self.acknowledged(b, restored.number, Change::Restore(source, prefix.to_vec()));
+            }
+            Ok(_) => {}
             // The collector passed it meanwhile.
             Err(Error::BelowFloor { .. }) => {}
             Err(error) => return Err(error),

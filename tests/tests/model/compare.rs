@@ -301,11 +301,19 @@ impl Run {
             return Ok(());
         }
         let ask = Ask::chosen(from + 3 * to);
-        let number = |state: &State, key: &Key| state.live(key).map(|(version, _)| version.number);
+        let seen = |state: &State, key: &Key| state.live(key).map(|(version, _)| (version.number, version.tags()));
         let keys: BTreeSet<&Key> = before.keys.keys().chain(after.keys.keys()).collect();
         let keys = keys.into_iter().filter(|key| key.starts_with(ask.prefix));
-        let differing = keys.filter(|key| number(before, key) != number(after, key));
-        let model: Vec<_> = differing.map(|key| (key.clone(), number(before, key), number(after, key))).collect();
+        let differing = keys.filter(|key| seen(before, key) != seen(after, key));
+        let model = differing.map(|key| {
+            let (was, is) = (seen(before, key), seen(after, key));
+            let tags = match (&was, &is) {
+                (Some((was, before)), Some((is, after))) if was == is => Some((before.clone(), after.clone())),
+                _ => None,
+            };
+            (key.clone(), was.map(|(number, _)| number), is.map(|(number, _)| number), tags)
+        });
+        let model: Vec<_> = model.collect();
         let real = self.wait(async {
             let (mut items, mut next) = (Vec::new(), None);
             let (a, b) = (store::at(&bucket_name(b), from), store::at(&bucket_name(b), to));
@@ -314,7 +322,8 @@ impl Run {
                 let page = page.map_err(|error| format!("diff {a} {b}: {error:?}"))?;
                 items.extend(page.items.into_iter().map(|item| {
                     let number = |summary: Option<Summary>| summary.map(|summary| summary.version.0);
-                    (item.path.as_bytes().to_vec(), number(item.before), number(item.after))
+                    let tags = item.tags.map(|(was, is)| (was.into_iter().collect(), is.into_iter().collect()));
+                    (item.path.as_bytes().to_vec(), number(item.before), number(item.after), tags)
                 }));
                 match page.next {
                     None => return Ok(items),

@@ -72,7 +72,9 @@ impl Open {
             part_bytes_min: 1,
             list_rows_max: world.list_rows_max,
             fold_rows_max: world.fold_rows_max,
+            fold_pieces_max: world.fold_rows_max,
             collect_rows_max: world.collect_rows_max,
+            collect_pieces_max: world.collect_rows_max,
             keep_default: Duration::from_secs(KEEP_DEFAULT_SECONDS),
             ..Limits::default()
         };

@@ -336,16 +336,25 @@ impl Bucket {
         self.change(wall, Logged::Config(name), |state, _| change(state))
     }
 
-    pub fn restore(&mut self, wall: u64, source: u64, prefix: &[u8]) -> Outcome {
+    pub fn restore(&mut self, wall: u64, source: u64, prefix: &[u8]) -> Outcome<(u64, bool)> {
         let (state, uncertain) = self.at(source);
         let then = state?.clone();
         assert!(!uncertain, "the suite restores only what is known to be a snapshot");
+        let keys: BTreeSet<Key> = self.now().keys.keys().chain(then.keys.keys()).cloned().collect();
+        let keys: Vec<Key> = keys.into_iter().filter(|key| key.starts_with(prefix)).collect();
+        let same = |key: &Key| match (then.live(key), self.now().live(key)) {
+            (None, None) => true,
+            (Some((wanted, _)), Some((there, _))) => wanted.number == there.number && wanted.set_tags == there.set_tags,
+            _ => false,
+        };
+        if keys.iter().all(same) {
+            return Ok((self.last, false));
+        }
         if source < self.floor {
             self.uncertain.insert(source);
         }
-        Ok(self.change(wall, Logged::Restore(source, prefix.to_vec()), |state, number| {
-            let keys: BTreeSet<Key> = state.keys.keys().chain(then.keys.keys()).cloned().collect();
-            for key in keys.iter().filter(|key| key.starts_with(prefix)) {
+        let number = self.change(wall, Logged::Restore(source, prefix.to_vec()), |state, number| {
+            for key in &keys {
                 match (then.live(key), state.live(key)) {
                     (None, None) => {}
                     (None, Some(_)) => {
@@ -359,7 +368,8 @@ impl Bucket {
                     }
                 }
             }
-        }))
+        });
+        Ok((number, true))
     }
 
     /// A commit: for each key its object, or none to delete it; `count` is how many changes were staged for it.

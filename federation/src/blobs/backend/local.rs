@@ -12,7 +12,7 @@ use super::segment::{self, Segments};
 use super::space::Space;
 use super::{Backend, BackendError, BodyReader, BodyWriter, Found, Item, SEGMENT_BYTES, SealedSegment, Urgency};
 use crate::clock::{Clock, SystemClock};
-use crate::disk::Disk;
+use crate::disk::{Disk, spare};
 use crate::types::{BlobHash, FileId, SegmentId, Slot};
 
 /// How a [`LocalBackend`] keeps bodies.
@@ -156,6 +156,14 @@ impl Backend for LocalBackend {
 
     fn free_space(&self) -> Result<u64, BackendError> {
         self.space.free()
+    }
+
+    fn release_spare(&self) -> Result<bool, BackendError> {
+        spare::release(&*self.disk).map_err(|error| BackendError::from_io(Item::Store, error))
+    }
+
+    fn keep_spare(&self) -> Result<(), BackendError> {
+        spare::keep(&*self.disk, self.space.reserve()).map_err(|error| BackendError::from_io(Item::Store, error))
     }
 }
 

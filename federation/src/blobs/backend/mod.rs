@@ -252,6 +252,16 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Bytes that can still be written.
     fn free_space(&self) -> Result<u64, BackendError>;
+
+    /// Lets go of the space that is kept aside, if the disk is full. Says whether there was any.
+    fn release_spare(&self) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    /// Keeps space aside where there is room, for a disk that others fill.
+    fn keep_spare(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// Which folder a file is in: files of one folder share its sync.

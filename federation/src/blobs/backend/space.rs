@@ -34,6 +34,10 @@ impl Space {
         Space { disk, clock, reserve, answer: Mutex::new(None) }
     }
 
+    pub(super) fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
     pub(super) fn free(&self) -> Result<u64, BackendError> {
         self.disk.free_space().map_err(|error| BackendError::from_io(Item::Store, error))
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::super::Master;
-use super::super::body::{listed_parts, pieces, release};
+use super::super::body::{listed_parts, piece_count, pieces, release};
 use super::super::home::Home;
 use super::super::key;
 use super::super::layer::unstage;
 use super::super::snapshot::retained;
 use super::super::write::blob_parts;
+use super::super::{Limits, Master};
 use super::bucket_row;
 use crate::blobs::Blobs;
 use crate::catalog::rows::{Change, ChangeRow, HeldRow, HistoryRow, LayerRow, LayerSource, Record, Visibility};
@@ -22,7 +22,7 @@ impl Master {
     pub(super) async fn drop_history(&self, id: BucketId, target: Option<Number>) -> Result<u64> {
         let mut dropped = 0;
         loop {
-            let (limit, blobs) = (self.limits.collect_rows_max, self.blobs.clone());
+            let (limit, blobs) = (PageLimit::of(&self.limits), self.blobs.clone());
             let (versions, done) = self.writer.transact(move |txn| drop_page(txn, id, target, limit, &blobs)).await?;
             dropped += versions;
             if done {
@@ -40,7 +40,7 @@ impl Master {
         let mut dropped = 0;
         let mut after = Vec::new();
         loop {
-            let (limit, blobs, from) = (self.limits.collect_rows_max, self.blobs.clone(), after.clone());
+            let (limit, blobs, from) = (PageLimit::of(&self.limits), self.blobs.clone(), after.clone());
             let (versions, last) =
                 self.writer.transact(move |txn| drop_held_page(txn, id, from, limit, &blobs)).await?;
             dropped += versions;
@@ -55,7 +55,7 @@ impl Master {
     pub(super) async fn remove_bucket_rows(&self, id: BucketId) -> Result<u64> {
         let mut dropped = 0;
         loop {
-            let (limit, blobs) = (self.limits.collect_rows_max, self.blobs.clone());
+            let (limit, blobs) = (PageLimit::of(&self.limits), self.blobs.clone());
             let (versions, done) = self.writer.transact(move |txn| remove_page(txn, id, limit, &blobs)).await?;
             dropped += versions;
             if done {
@@ -153,11 +153,39 @@ fn kept(txn: &Transaction<'_>, id: BucketId) -> Result<BTreeSet<Number>> {
 
 type Page = (u64, bool);
 
+/// What a transaction of the collector is bounded by. A version is let go of as a whole, so its last may go over.
+#[derive(Clone, Copy, Debug)]
+struct PageLimit {
+    rows: usize,
+    pieces: usize,
+}
+
+impl PageLimit {
+    fn of(limits: &Limits) -> Self {
+        PageLimit { rows: limits.collect_rows_max, pieces: limits.collect_pieces_max }
+    }
+}
+
+/// What was dropped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dropped {
+    versions: u64,
+    /// Pieces that were let go of, which is what dropping a version costs.
+    pieces: usize,
+}
+
+impl std::ops::AddAssign for Dropped {
+    fn add_assign(&mut self, other: Dropped) {
+        self.versions += other.versions;
+        self.pieces += other.pieces;
+    }
+}
+
 fn drop_page(
     txn: &mut Transaction<'_>,
     id: BucketId,
     target: Option<Number>,
-    limit: usize,
+    limit: PageLimit,
     blobs: &Blobs,
 ) -> Result<Page> {
     let Some(mut home) = Home::open_id(txn, id)? else { return Ok((0, true)) };
@@ -178,10 +206,15 @@ fn drop_page(
     let from = std::ops::Bound::Excluded(keys::change(id, number, ordinal));
     let to = std::ops::Bound::Included(keys::change(id, floor, u32::MAX));
     let rows = home.txn.range(Table::Changes, KeyRange { from, to, reverse: false })?;
-    let rows: Vec<_> = rows.take(limit).collect::<Result<_, _>>()?;
+    let rows: Vec<_> = rows.take(limit.rows).collect::<Result<_, _>>()?;
     let kept = kept(home.txn, id)?;
-    let mut dropped = 0;
+    let mut dropped = Dropped::default();
+    let mut done = rows.len() < limit.rows;
     for (key, value) in &rows {
+        if dropped.pieces >= limit.pieces {
+            done = false;
+            break;
+        }
         let (number, ordinal) = keys::split_change(key).ok_or_else(|| key::damaged_key(Table::Changes))?;
         let row = ChangeRow::decode(value)?;
         if let Some(path) = &row.path {
@@ -194,12 +227,11 @@ fn drop_page(
         }
         home.row.collected = (number, ordinal);
     }
-    let done = rows.len() < limit;
     if done {
         home.row.collected = (floor, u32::MAX);
     }
     home.save();
-    Ok((dropped, done))
+    Ok((dropped.versions, done))
 }
 
 /// Takes a change out of the log that holds no version, and what it superseded.
@@ -226,25 +258,32 @@ fn judge(
     floor: Number,
     kept: &BTreeSet<Number>,
     blobs: &Blobs,
-) -> Result<u64> {
-    let Some(row) = HistoryRow::load(home.txn, &keys::history(home.id, path, since))? else { return Ok(0) };
-    let Some(end) = row.life_end().filter(|end| *end <= floor) else { return Ok(0) };
+) -> Result<Dropped> {
+    let nothing = Dropped::default();
+    let Some(row) = HistoryRow::load(home.txn, &keys::history(home.id, path, since))? else { return Ok(nothing) };
+    let Some(end) = row.life_end().filter(|end| *end <= floor) else { return Ok(nothing) };
     if kept.range(since..end).next().is_some() {
         home.txn.put(keys::held(home.id, end, since, path), &HeldRow);
-        return Ok(0);
+        return Ok(nothing);
     }
-    drop_row(home, path, since, &row, blobs)?;
-    Ok(1)
+    drop_row(home, path, since, &row, blobs)
 }
 
-fn drop_row(home: &mut Home<'_, '_>, path: &ObjectPath, since: Number, row: &HistoryRow, blobs: &Blobs) -> Result<()> {
+fn drop_row(
+    home: &mut Home<'_, '_>,
+    path: &ObjectPath,
+    since: Number,
+    row: &HistoryRow,
+    blobs: &Blobs,
+) -> Result<Dropped> {
     home.txn.remove(Table::History, keys::history(home.id, path, since));
     let version = row.summary.version;
     let never_moved = since == version && matches!(row.visibility, Visibility::Gone(_));
+    let mut pieces = 0;
     if !row.marker && (never_moved || !is_shown_elsewhere(home, path, version)?) {
-        drop_version(home.txn, home.id, path, &row.summary, blobs)?;
+        pieces = drop_version(home.txn, home.id, path, &row.summary, blobs)?;
     }
-    Ok(())
+    Ok(Dropped { versions: 1, pieces })
 }
 
 /// Whether another row stands for a version that was uncovered.
@@ -270,16 +309,18 @@ fn drop_version(
     path: &ObjectPath,
     summary: &Summary,
     blobs: &Blobs,
-) -> Result<()> {
+) -> Result<usize> {
     let key = keys::change(id, summary.version, summary.ordinal);
+    let mut pieces = 0;
     if let Some(ChangeRow { change: Change::Put(record), .. }) = ChangeRow::load(txn, &key)? {
         release_record(txn, id, &record, blobs)?;
+        pieces = piece_count(&record.body);
         txn.remove(Table::Changes, key);
     }
     let prefix = KeyRange::prefix(&keys::attributes_of(id, path, summary.version));
     let attributes: Vec<_> = txn.range(Table::Attributes, prefix)?.collect::<Result<_, _>>()?;
     attributes.into_iter().for_each(|(key, _)| txn.remove(Table::Attributes, key));
-    Ok(())
+    Ok(pieces)
 }
 
 /// Lets go of everything that a version refers to.
@@ -307,50 +348,59 @@ fn drop_held_page(
     txn: &mut Transaction<'_>,
     id: BucketId,
     after: Vec<u8>,
-    limit: usize,
+    limit: PageLimit,
     blobs: &Blobs,
 ) -> Result<(u64, Option<Vec<u8>>)> {
     let Some(mut home) = Home::open_id(txn, id)? else { return Ok((0, None)) };
     let all = KeyRange::prefix(&keys::bucket(id));
     let range = if after.is_empty() { all } else { all.starting(std::ops::Bound::Excluded(after)) };
-    let rows: Vec<_> = home.txn.range(Table::Held, range)?.take(limit).collect::<Result<_, _>>()?;
+    let rows: Vec<_> = home.txn.range(Table::Held, range)?.take(limit.rows).collect::<Result<_, _>>()?;
     let kept = kept(home.txn, id)?;
-    let mut dropped = 0;
-    for (key, _) in &rows {
-        let (end, since, path) = keys::split_held(key).ok_or_else(|| key::damaged_key(Table::Held))?;
+    let mut dropped = Dropped::default();
+    let mut done = rows.len() < limit.rows;
+    let mut last = None;
+    for (key, _) in rows {
+        if dropped.pieces >= limit.pieces {
+            done = false;
+            break;
+        }
+        last = Some(key.clone());
+        let (end, since, path) = keys::split_held(&key).ok_or_else(|| key::damaged_key(Table::Held))?;
         if kept.range(since..end).next().is_some() {
             continue;
         }
-        home.txn.remove(Table::Held, key.clone());
+        home.txn.remove(Table::Held, key);
         if let Some(row) = HistoryRow::load(home.txn, &keys::history(id, &path, since))? {
-            drop_row(&mut home, &path, since, &row, blobs)?;
-            dropped += 1;
+            dropped += drop_row(&mut home, &path, since, &row, blobs)?;
         }
     }
-    let last = if rows.len() < limit { None } else { rows.into_iter().next_back().map(|(key, _)| key) };
-    if last.is_none() {
+    if done {
         home.row.released = false;
         home.save();
     }
-    Ok((dropped, last))
+    Ok((dropped.versions, last.filter(|_| !done)))
 }
 
-fn remove_page(txn: &mut Transaction<'_>, id: BucketId, limit: usize, blobs: &Blobs) -> Result<Page> {
+fn remove_page(txn: &mut Transaction<'_>, id: BucketId, limit: PageLimit, blobs: &Blobs) -> Result<Page> {
     let all = KeyRange::prefix(&keys::bucket(id));
-    let changes: Vec<_> = txn.range(Table::Changes, all.clone())?.take(limit).collect::<Result<_, _>>()?;
-    let mut versions = 0;
-    for (key, value) in &changes {
-        if let Change::Put(record) = ChangeRow::decode(value)?.change {
-            release_record(txn, id, &record, blobs)?;
-            versions += 1;
+    let changes: Vec<_> = txn.range(Table::Changes, all.clone())?.take(limit.rows).collect::<Result<_, _>>()?;
+    let more = !changes.is_empty();
+    let mut dropped = Dropped::default();
+    for (key, value) in changes {
+        if dropped.pieces >= limit.pieces {
+            break;
         }
-        txn.remove(Table::Changes, key.clone());
+        if let Change::Put(record) = ChangeRow::decode(&value)?.change {
+            release_record(txn, id, &record, blobs)?;
+            dropped += Dropped { versions: 1, pieces: piece_count(&record.body) };
+        }
+        txn.remove(Table::Changes, key);
     }
-    if !changes.is_empty() {
-        return Ok((versions, false));
+    if more {
+        return Ok((dropped.versions, false));
     }
     for table in [Table::History, Table::Nulls, Table::Attributes, Table::Config, Table::Held, Table::Tombstones] {
-        let rows: Vec<_> = txn.range(table, all.clone())?.take(limit).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = txn.range(table, all.clone())?.take(limit.rows).collect::<Result<_, _>>()?;
         if !rows.is_empty() {
             rows.into_iter().for_each(|(key, _)| txn.remove(table, key));
             return Ok((0, false));
@@ -358,4 +408,103 @@ fn remove_page(txn: &mut Transaction<'_>, id: BucketId, limit: usize, blobs: &Bl
     }
     txn.remove(Table::Buckets, keys::bucket(id));
     Ok((0, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::blobs::MemoryBackend;
+    use crate::blocking::Inline;
+    use crate::catalog::MemoryCatalog;
+    use crate::clock::ManualClock;
+    use crate::ids::SeededIds;
+    use crate::master::{Actor, CompleteRequest, DeleteRequest, Description, NamedPart, PartBody, PartRequest};
+    use crate::master::{Precondition, Seams, UploadRequest};
+    use crate::types::{BucketName, Timestamp};
+
+    const PARTS: u16 = 4;
+    const OBJECTS: u8 = 5;
+
+    fn actor() -> Actor {
+        Actor("tester".to_owned())
+    }
+
+    /// A bucket whose five objects of four parts each were deleted, and its floor raised above them.
+    async fn deleted() -> (Master, BucketName, BucketId) {
+        let seams = Seams {
+            catalog: Arc::new(MemoryCatalog::new()),
+            backend: Arc::new(MemoryBackend::default()),
+            blocking: Arc::new(Inline),
+            clock: Arc::new(ManualClock::new(Timestamp(0))),
+            ids: Arc::new(SeededIds::new(1)),
+        };
+        let limits = Limits { disk_reserve: 0, part_bytes_min: 0, ..Limits::default() };
+        let master = Master::simulated(seams, limits).await.expect("opens");
+        let name: BucketName = "bucket".parse().expect("lawful");
+        let id = master.create_bucket(&actor(), &name, "").await.expect("creates").id;
+        for index in 0..OBJECTS {
+            let path = ObjectPath::try_from(vec![b'a' + index]).expect("lawful");
+            put(&master, &name, &path).await;
+            let delete = DeleteRequest { path, version: None, precondition: Precondition::default() };
+            master.delete(&actor(), &name, vec![delete]).await.expect("deletes");
+        }
+        master.raise_floor(id, true).await.expect("raises");
+        (master, name, id)
+    }
+
+    async fn put(master: &Master, name: &BucketName, path: &ObjectPath) {
+        let (path, description) = (path.clone(), Description::default());
+        let begin = UploadRequest { path: path.clone(), description, checksum: None, checksum_declared: false };
+        let upload = master.begin_upload(&actor(), name, begin).await.expect("begins").upload;
+        let mut parts = Vec::new();
+        for number in 1..=PARTS {
+            let source = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"part"))]);
+            let body = master.blobs().store(source, (), Some(4), 4).await.expect("stores").0;
+            let part = PartRequest { body: PartBody::Staged(body), md5: [0; 16], checksum: None };
+            master.put_part(name, &path, upload, number, part).await.expect("puts");
+            parts.push(NamedPart { number, etag: None, checksum: None });
+        }
+        let complete = CompleteRequest { parts, checksum: None, size: None, precondition: Precondition::default() };
+        master.complete_upload(&actor(), name, &path, upload, complete).await.expect("completes");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_lets_go_of_few_pieces_however_few_rows_they_are_in() {
+        let (master, _, id) = deleted().await;
+        let limit = PageLimit { rows: 1000, pieces: usize::from(PARTS) + 1 };
+        let mut pages = Vec::new();
+        loop {
+            let blobs = master.blobs.clone();
+            let page = master.writer.transact(move |txn| drop_page(txn, id, None, limit, &blobs)).await;
+            let (versions, done) = page.expect("drops");
+            pages.push(versions);
+            if done {
+                break;
+            }
+        }
+        // Two objects have more pieces than a page; the third waits for the next.
+        assert_eq!(pages, [2, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn the_rows_of_a_deleted_bucket_go_by_few_pieces_too() {
+        let (master, name, id) = deleted().await;
+        put(&master, &name, &ObjectPath::try_from(vec![b'z']).expect("lawful")).await;
+        let limit = PageLimit { rows: 1000, pieces: 1 };
+        let mut most = 0;
+        loop {
+            let blobs = master.blobs.clone();
+            let page = master.writer.transact(move |txn| remove_page(txn, id, limit, &blobs)).await;
+            let (versions, done) = page.expect("removes");
+            most = most.max(versions);
+            if done {
+                break;
+            }
+        }
+        assert_eq!(most, 1);
+        let slots = master.writer.read(|view| Ok(view.range(Table::Slots, KeyRange::prefix(&[]))?.count())).await;
+        assert_eq!(slots.expect("reads"), 0);
+    }
 }

@@ -69,7 +69,7 @@ impl Run {
             None => Err("NoSuchBucket"),
             Some(bucket) => bucket.restore(wall, number, prefix),
         };
-        same!(named(real).map(|number| number.0), expected(model), "restore {number}");
+        same!(named(real).map(|done| (done.number.0, done.changed)), expected(model), "restore {number}");
         Ok(())
     }
 

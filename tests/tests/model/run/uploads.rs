@@ -18,7 +18,12 @@ impl Run {
     pub(super) fn begin_upload(&mut self, b: usize, k: u8) -> Verdict<bool> {
         let (key, wall) = (self.key(k), self.wall());
         let object = self.object(vec![usize::from(k)], true, tags(k % 3));
-        let request = UploadRequest { path: path(&key), description: describe(&object), checksum: None };
+        let request = UploadRequest {
+            path: path(&key),
+            description: describe(&object),
+            checksum: None,
+            checksum_declared: false,
+        };
         let real = self.wait(self.master().begin_upload(&actor(), &bucket_name(b), request));
         let exists = self.buckets[b].is_some();
         same!(real.as_ref().map_err(name_of).err(), (!exists).then(|| "NoSuchBucket".to_owned()), "begin an upload");

@@ -106,7 +106,10 @@ impl RedbCatalog {
                     match Arc::try_unwrap(held) {
                         Ok(database) => {
                             // What closing it says no longer matters: it has failed.
-                            let _ = contain("closing it", || Ok(drop(database)));
+                            let _ = contain("closing it", || {
+                                drop(database);
+                                Ok(())
+                            });
                             break;
                         }
                         Err(still) => held = still,
@@ -361,7 +364,10 @@ impl Catalog for RedbCatalog {
             tracing::warn!(error = &error as &dyn std::error::Error, "catalog not measured");
         }
         let last = std::mem::replace(&mut *state, State::Closed);
-        if let Err(error) = contain("closing it", || Ok(drop(last))) {
+        if let Err(error) = contain("closing it", || {
+            drop(last);
+            Ok(())
+        }) {
             tracing::warn!(error = &error as &dyn std::error::Error, "catalog not closed");
         }
     }

@@ -1,237 +1,176 @@
-"""What `tests/bench` measures once everything is built: the figures of docs, printed as a table with ratios."""
+"""What `tests/bench` measures once everything is built, printed as the tables of docs/benchmarks.md.
+
+Systems take turns, round after round (A B A B), and only the one whose turn it is runs. A figure is the median of the
+rounds and a ratio the median of the rounds' ratios, so that what else the machine does in a round hits both.
+"""
 
 import argparse
 import json
 import os
 import pathlib
-import re
-import secrets
 import shutil
-import signal
-import socket
+import statistics
 import subprocess
 import tempfile
-import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-BINARIES = ROOT / "target/release"
-ACCESS, SECRET = "GK" + secrets.token_hex(12), secrets.token_hex(32)
+from bench_servers import BINARIES, ROOT, Elton, Garage
+
 MIB = 1 << 20
+# Size of the bodies, its name, and how many objects GET reads.
+SIZES = ((4096, "4 KiB", 20_000), (MIB, "1 MiB", 400))
+TRANSFERS = 256
+MEDIAN_OF_STARTS = 3
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def baseline(folder, seconds=2):
+    """What the machine does without any server: figure → value."""
+    md5 = json.loads(subprocess.run([BINARIES / "elton-load", "md5"], capture_output=True, check=True).stdout)
+    place, block, syncs = folder / "baseline", os.urandom(4096), 0
+    began = time.monotonic()
+    with open(place, "wb", buffering=0) as file:
+        while time.monotonic() - began < seconds:
+            file.write(block)
+            os.fdatasync(file.fileno())
+            syncs += 1
+    took = time.monotonic() - began
+    place.unlink()
+    return {"MD5 of one core, MiB/s": md5["mib_per_second"], "appends of 4 KiB with fdatasync, /s": syncs / took}
 
 
-def wait_for(port, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{process.args[0]} does not answer") from None
-            time.sleep(0.05)
+class Contest:
+    """The rounds: what each system did in each of them."""
+
+    def __init__(self, systems, seconds):
+        self.systems, self.seconds = systems, seconds
+        self.found = {system.name: {} for system in systems}
+
+    def note(self, system, figure, value):
+        self.found[system.name].setdefault(figure, []).append(value)
+
+    def prepare(self, system):
+        """The memory of a server that has done nothing, and the objects that GET and LIST read."""
+        with system:
+            time.sleep(1)
+            self.note(system, "idle memory, MiB", system.memory())
+            for size, _, count in SIZES:
+                system.create_bucket(f"get-{size}")
+                system.load("fill", f"get-{size}", size=size, count=count)
+
+    def turn(self, system, number, md5):
+        bucket = f"put-{number}"
+        with system:
+            system.create_bucket(bucket)
+            for size, word, count in SIZES:
+                put = system.load("put", bucket, size=size, seconds=self.seconds)
+                self.requests(system, f"PUT {word}", put)
+                get = system.load("get", f"get-{size}", count=count, seconds=self.seconds)
+                self.requests(system, f"GET {word}", get)
+            listed = system.load("list", "get-4096")
+            self.note(system, f"LIST {listed['keys']:,} keys, keys/s", listed["keys_per_second"])
+            one = system.load("put", bucket, size=256 * MIB, connections=1, seconds=self.seconds)
+            self.note(system, "PUT 256 MiB by one, MiB/s", one["mib_per_second"])
+            self.note(system, "… of MD5's speed in the round", one["mib_per_second"] / md5)
+
+    def requests(self, system, word, load):
+        self.note(system, f"{word}, /s", load["per_second"])
+        self.note(system, f"{word}, p99 ms (less is better)", load["p99_ms"])
+        spent = load["processor_seconds"] * 1e6 / load["requests"]
+        self.note(system, f"{word}, server's CPU µs each (less is better)", spent)
+
+    def transfers(self, system):
+        """In a process that has served nothing else, so that the memory is that of the transfers."""
+        with system:
+            system.create_bucket("transfers")
+            highest, done = system.peak(lambda: system.load("transfers", "transfers", count=TRANSFERS, size=64 * MIB))
+        self.note(system, f"{TRANSFERS} × 64 MiB up at once, MiB/s", done["put_mib_per_second"])
+        self.note(system, f"{TRANSFERS} × 64 MiB down at once, MiB/s", done["get_mib_per_second"])
+        self.note(system, f"{TRANSFERS} × 64 MiB, peak memory MiB (less is better)", highest)
+
+    def show(self):
+        ours, *rivals = self.systems
+        heading("", ours.name, *(column for rival in rivals for column in (rival.name, f"ratio to {rival.name}")))
+        for figure, values in self.found[ours.name].items():
+            columns = [statistics.median(values)]
+            for rival in rivals:
+                others = self.found[rival.name][figure]
+                ratios = [value / other for value, other in zip(values, others, strict=True)]
+                columns += [statistics.median(others), statistics.median(ratios)]
+            row(figure, *columns)
 
 
-class Server:
-    """A server under measurement: started in a folder of its own, with its memory in view."""
-
-    def __init__(self, name, folder):
-        self.name, self.folder, self.port = name, folder, free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.log = open(folder / "log", "ab")  # Open as long as the server lives.
-
-    def spawn(self, *command, **env):
-        self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)],
-            env=os.environ | env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-        )  # fmt: skip
-        wait_for(self.port, self.process)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def memory(self, field="VmRSS"):
-        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{field}:\s+(\d+) kB", text)[1]) / 1024
-
-    def env(self):
-        return os.environ | {
-            "AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": self.region,
-        }  # fmt: skip
-
-    def load(self, operation, bucket, **options):
-        arguments = [operation, self.endpoint, bucket, *(f"{name}={value}" for name, value in options.items())]
-        done = subprocess.run([BINARIES / "elton-load", *arguments], env=self.env(), capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{self.name}: elton-load {' '.join(arguments)} failed: {done.stderr}")
-        return json.loads(done.stdout)
-
-
-class Elton(Server):
-    region = "us-east-1"
-
-    def start(self):
-        self.spawn(
-            BINARIES / "elton", "serve", "--data", self.folder / "data", "--listen", f"127.0.0.1:{self.port}",
-            ELTON_ROOT_ACCESS_KEY=ACCESS, ELTON_ROOT_SECRET_KEY=SECRET,
-        )  # fmt: skip
-
-    def create_bucket(self, name):
-        env = self.env() | {"ELTON_ENDPOINT": self.endpoint, "ELTON_ACCESS_KEY": ACCESS, "ELTON_SECRET_KEY": SECRET}
-        subprocess.run([BINARIES / "elton", "bucket", "create", name], check=True, env=env, stdout=subprocess.DEVNULL)
-
-
-class Garage(Server):
-    """One node that syncs what it acknowledges, as Elton does."""
-
-    region = "garage"
-
-    def start(self):
-        config, rpc, admin = self.folder / "garage.toml", free_port(), free_port()
-        fresh = not config.exists()
-        config.write_text(
-            f'metadata_dir = "{self.folder}/meta"\ndata_dir = "{self.folder}/data"\ndb_engine = "lmdb"\n'
-            'metadata_fsync = true\ndata_fsync = true\nreplication_factor = 1\ncompression_level = "none"\n'
-            f'rpc_bind_addr = "127.0.0.1:{rpc}"\nrpc_public_addr = "127.0.0.1:{rpc}"\nrpc_secret = "{"0" * 64}"\n'
-            f'[s3_api]\ns3_region = "garage"\napi_bind_addr = "127.0.0.1:{self.port}"\nroot_domain = ".s3.test"\n'
-            f'[admin]\napi_bind_addr = "127.0.0.1:{admin}"\n'
-        )
-        self.config = config
-        self.spawn(ROOT / "target/bench-rival/bin/garage", "-c", config, "server", RUST_LOG="garage=warn")
-        if fresh:
-            node = self.run("node", "id", "-q").split("@")[0]
-            self.run("layout", "assign", "-z", "here", "-c", "100G", node[:16])
-            self.run("layout", "apply", "--version", "1")
-            self.run("key", "import", "--yes", "-n", "bench", ACCESS, SECRET)
-        # It listens before it has found itself.
-        self.run("bucket", "list")
-
-    def run(self, *arguments):
-        command = [ROOT / "target/bench-rival/bin/garage", "-c", self.config, *arguments]
-        for _ in range(50):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode == 0:
-                return done.stdout.strip()
-            time.sleep(0.2)
-        raise SystemExit(f"garage {' '.join(arguments)}: {done.stderr}")
-
-    def create_bucket(self, name):
-        self.run("bucket", "create", name)
-        self.run("bucket", "allow", "--read", "--write", "--owner", name, "--key", ACCESS)
-
-
-def peak(server, work):
-    """The highest resident memory while `work` runs."""
-    highest, done = [server.memory()], threading.Event()
-
-    def watch():
-        while not done.is_set():
-            highest.append(server.memory())
-            done.wait(0.05)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        result = work()
-    finally:
-        done.set()
-        thread.join()
-    return max(highest), result
-
-
-def measure(server, seconds):
-    """Figure → value, in the order in which they are shown."""
-    print(f"measuring {server.name}: some minutes", flush=True)
-    found = {}
-    server.start()
-    time.sleep(1)
-    found["idle memory, MiB"] = server.memory()
-    server.create_bucket("bench")
-    for size, word, count in ((4096, "4 KiB", 20_000), (MIB, "1 MiB", 400)):
-        put = server.load("put", "bench", size=size, seconds=seconds)
-        found[f"PUT {word}, /s"], found[f"PUT {word}, p99 ms"] = put["per_second"], put["p99_ms"]
-        bucket = f"bench-{size}"
-        server.create_bucket(bucket)
-        server.load("fill", bucket, size=size, count=count)
-        get = server.load("get", bucket, count=count, seconds=seconds)
-        found[f"GET {word}, /s"], found[f"GET {word}, p99 ms"] = get["per_second"], get["p99_ms"]
-    one = server.load("put", "bench", size=256 * MIB, connections=1, seconds=seconds)
-    found["PUT 256 MiB by one, MiB/s"] = one["mib_per_second"]
-    server.stop()
-    # Anew, so that the memory is that of the transfers.
-    server.start()
-    highest, transfers = peak(server, lambda: server.load("transfers", "bench", count=256, size=64 * MIB))
-    found["256 × 64 MiB up, MiB/s"] = transfers["put_mib_per_second"]
-    found["256 × 64 MiB down, MiB/s"] = transfers["get_mib_per_second"]
-    found["256 × 64 MiB, peak memory MiB"] = highest
-    server.stop()
-    return found
-
-
-def listing(folder, keys):
-    """LIST over keys that the core's commit made: the start with them, and the memory while listing."""
-    found = {}
-    server = Elton("elton", folder)
+def listing(folder, keys, rounds):
+    """Over keys that the core's commit made: the start after SIGKILL, LIST, and the memory while listing."""
+    heading(f"bucket of {keys:,} keys", "elton")
+    server = Elton(folder)
     began = time.monotonic()
     subprocess.run([BINARIES / "elton-fill", folder / "data", "many", str(keys)], check=True)
-    found[f"commit of {keys:,} keys, s"] = time.monotonic() - began
+    row("one commit of all keys, s", time.monotonic() - began)
+    starts = []
     server.start()
-    server.process.kill()
-    server.process.wait()
-    began = time.monotonic()
-    server.start()
-    found["start after SIGKILL, s"] = time.monotonic() - began
-    before = server.memory()
-    highest, listed = peak(server, lambda: server.load("list", "many"))
-    if listed["keys"] != keys:
-        raise SystemExit(f"{listed['keys']} keys were listed")
-    found[f"LIST {keys:,} keys, keys/s"] = listed["keys_per_second"]
-    found["LIST, memory before and at most, MiB"] = f"{before:.0f} → {highest:.0f}"
-    server.stop()
-    return found
+    for _ in range(MEDIAN_OF_STARTS):
+        server.kill()
+        began = time.monotonic()
+        server.start()
+        starts.append(time.monotonic() - began)
+    row("start after SIGKILL until it answers, s", statistics.median(starts))
+    row("memory before LIST, MiB", server.memory())
+    speeds = []
+    for number in range(1, rounds + 1):
+        highest, listed = server.peak(lambda: server.load("list", "many"))
+        if listed["keys"] != keys:
+            raise SystemExit(f"{listed['keys']} of {keys} keys were listed")
+        speeds.append(listed["keys_per_second"])
+        row(f"peak memory in LIST {number}, MiB", highest)
+    row("LIST, keys/s", statistics.median(speeds))
+    server.kill()
+
+
+def heading(*columns):
+    print("\n| " + " | ".join(columns) + " |")
+    print("|---|" + "--:|" * (len(columns) - 1), flush=True)
 
 
 def row(name, *values):
-    shown = [f"{value:,.1f}" if isinstance(value, float) else str(value) for value in values]
-    print(f"{name:42}" + "".join(f"{value:>14}" for value in shown), flush=True)
+    shown = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values)
+    print(f"| {name} | " + " | ".join(shown) + " |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rival", default="none")
-    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--rival", choices=["garage", "none"], default="none")
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keys", type=int, default=1_000_000)
     arguments = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
     try:
-        md5 = json.loads(subprocess.run([BINARIES / "elton-load", "md5"], capture_output=True, check=True).stdout)
-        row("MD5 of one core, MiB/s", float(md5["mib_per_second"]))
-        ours = measure(Elton("elton", folder / "elton"), arguments.seconds)
-        shutil.rmtree(folder / "elton")
-        theirs = {}
-        if arguments.rival != "none":
-            theirs = measure(Garage("garage", folder / "garage"), arguments.seconds)
-            shutil.rmtree(folder / "garage")
-            row("", "elton", arguments.rival, "ratio")
-        for name, value in ours.items():
-            other = theirs.get(name)
-            row(name, value, *([other, value / other] if other else []))
-        for name, value in listing(folder / "list", arguments.keys).items():
-            row(name, value)
+        measure(folder, arguments)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder)
+
+
+def measure(folder, arguments):
+    rivals = [Garage(folder / "garage")] if arguments.rival == "garage" else []
+    contest = Contest([Elton(folder / "elton"), *rivals], arguments.seconds)
+    for system in contest.systems:
+        contest.prepare(system)
+    machine = {}
+    for number in range(1, arguments.rounds + 1):
+        print(f"round {number} of {arguments.rounds}, load average {os.getloadavg()[0]:.1f}", flush=True)
+        for figure, value in baseline(folder).items():
+            machine.setdefault(figure, []).append(value)
+        for system in contest.systems:
+            contest.turn(system, number, machine["MD5 of one core, MiB/s"][-1])
+    for system in contest.systems:
+        contest.transfers(system)
+    heading("machine", "value")
+    for figure, values in machine.items():
+        row(figure, statistics.median(values))
+    contest.show()
+    for system in contest.systems:
+        shutil.rmtree(system.folder)
+    listing(folder / "list", arguments.keys, arguments.rounds)
 
 
 main()

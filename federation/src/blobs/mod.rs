@@ -14,6 +14,7 @@
 mod backend;
 mod body;
 mod digest;
+mod inbound;
 mod read;
 mod store;
 mod syncer;
@@ -22,7 +23,7 @@ mod tests;
 
 pub use backend::{
     APPEND_BYTES_MAX, Backend, BackendError, BodyReader, BodyWriter, FileGuard, Found, Item, LocalBackend,
-    LocalOptions, MemoryBackend, SEGMENT_BYTES, SealedSegment, SlotGuard, Urgency, WrittenFile, conformance,
+    LocalOptions, MemoryBackend, SEGMENT_BYTES, SealedSegment, SlotGuard, SyncJob, Urgency, WrittenFile, conformance,
 };
 pub use body::{StagedBody, Stored, StoredBlob, StoredOutboard};
 pub use digest::{Digest, GROUP_BYTES, Outboard, TreeHasher};

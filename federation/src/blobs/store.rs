@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::try_join;
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryFutureExt, TryStreamExt};
 
 use super::backend::{Backend, BackendError, SlotGuard, Urgency};
-use super::body::{StagedBody, Unfinished};
+use super::body::StagedBody;
+use super::inbound::Inbound;
 use super::read::OutboardCache;
 use super::syncer::Syncer;
 use crate::blocking::Blocking;
@@ -181,22 +182,17 @@ impl Blobs {
         O: Observer + 'static,
     {
         let mut ended = source.fill(&mut buffer, TRANSFER_BUFFER_BYTES).await?;
-        let mut inbound = Inbound { blobs: self.clone(), file: None, observer };
+        let mut inbound = Inbound::new(Arc::clone(&self.shared), observer);
         let mut spare = Vec::new();
-        loop {
-            if ended {
-                return Ok(self.shared.blocking.run(move || inbound.end(&buffer)).await?);
-            }
-            let write = async {
-                let written = self.shared.blocking.run(move || inbound.take(buffer)).await;
-                Ok::<_, StoreError>(written?)
-            };
+        while !ended {
+            let take = inbound.take(buffer).map_err(StoreError::from);
             // Whichever fails first ends both; a job that still runs drops the unfinished body where it ends.
-            let (written, filled) = try_join(write, source.fill(&mut spare, TRANSFER_BUFFER_BYTES)).await?;
-            let (next, mut emptied) = written;
+            let (taken, filled) = try_join(take, source.fill(&mut spare, TRANSFER_BUFFER_BYTES)).await?;
+            let (next, mut emptied) = taken;
             std::mem::swap(&mut spare, &mut emptied);
             (inbound, buffer, ended) = (next, emptied, filled);
         }
+        Ok(inbound.end(buffer).await?)
     }
 
     /// Makes a body durable: its bytes and their name are on the disk on return. Fine if it is already.
@@ -275,42 +271,5 @@ where
             buffer.extend_from_slice(&now);
         }
         Ok(false)
-    }
-}
-
-/// A large body that comes in. Its methods are for `Blocking` jobs.
-struct Inbound<O> {
-    blobs: Blobs,
-    file: Option<Unfinished>,
-    observer: O,
-}
-
-impl<O: Observer> Inbound<O> {
-    /// Takes a buffer in, and gives it back empty.
-    fn take(mut self, mut buffer: Vec<u8>) -> Result<(Self, Vec<u8>), BackendError> {
-        self.write(&buffer)?;
-        buffer.clear();
-        Ok((self, buffer))
-    }
-
-    /// Takes the last bytes in.
-    fn end(mut self, buffer: &[u8]) -> Result<(StagedBody, O), BackendError> {
-        let digest = self.write(buffer)?.writer().digest();
-        let file = self.file.expect("written to just now");
-        Ok((StagedBody::writing(file, digest.hash, digest.length), self.observer))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<&mut Unfinished, BackendError> {
-        self.observer.update(bytes);
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let shared = &self.blobs.shared;
-                Unfinished::new(shared.backend.create(Urgency::Normal)?, &shared.blocking)
-            }
-        };
-        let file = self.file.insert(file);
-        file.writer().write(bytes)?;
-        Ok(file)
     }
 }

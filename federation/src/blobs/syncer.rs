@@ -72,10 +72,7 @@ impl Syncer {
             // The leader works for the others too, so its job does not end with its own wait.
             detach(self.blocking.run_job(Box::new(move || leader.run())));
         }
-        result.await.unwrap_or_else(|_gone| {
-            let source = std::io::Error::other("the process is ending");
-            Err(BackendError::Io { what: Item::Store, source: Arc::new(source) })
-        })
+        result.await.unwrap_or_else(|_gone| Err(ending()))
     }
 }
 
@@ -83,6 +80,12 @@ impl std::fmt::Debug for Syncer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Syncer").finish_non_exhaustive()
     }
+}
+
+/// What those learn whose job the end of the process overtook.
+pub(super) fn ending() -> BackendError {
+    let source = std::io::Error::other("the process is ending");
+    BackendError::Io { what: Item::Store, source: Arc::new(source) }
 }
 
 /// Lets a job run to its end without anybody waiting for it.

@@ -354,6 +354,18 @@ async fn a_failed_sync_reaches_everybody_and_latches() {
 }
 
 #[tokio::test]
+async fn a_sync_that_fails_half_way_is_not_forgotten() {
+    let disk = SimulatedDisk::new();
+    let blobs = inline(on_disk(&disk));
+    disk.fail_syncs(true);
+    // Long enough for one sync before the last. The disk is well again when the body would be made durable.
+    let result = blobs.store(source(&body(20 << 20), 1 << 20), (), None, u64::MAX).await;
+    disk.fail_syncs(false);
+    assert!(matches!(result, Err(StoreError::Backend(_))), "what it was for is never durable");
+    assert_eq!(files(&**blobs.backend()), []);
+}
+
+#[tokio::test]
 async fn a_full_disk_leaves_nothing() {
     let disk = SimulatedDisk::new();
     let blobs = inline(on_disk(&disk));

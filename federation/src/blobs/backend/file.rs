@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::claims::{Claims, FileGuard};
 use super::space::Space;
-use super::{BackendError, BodyReader, BodyWriter, Found, Item, Urgency, WrittenFile, folder_of};
+use super::{BackendError, BodyReader, BodyWriter, Found, Item, SyncJob, Urgency, WrittenFile, folder_of};
 use crate::blobs::digest::{Digest, TreeHasher};
 use crate::disk::{Disk, DiskFile};
 use crate::mutant::{self, Mutant};
@@ -23,7 +23,7 @@ pub(super) const FOLDER: &str = "bodies";
 
 /// After how many bytes a body that is still being written is synced. Else the last sync of a large body,
 /// for which its writer waits, would take as long as the disk needs for all of it.
-const SYNC_EVERY_BYTES: u64 = 64 * 1024 * 1024;
+const SYNC_EVERY_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The large bodies on a disk.
 #[derive(Debug)]
@@ -234,11 +234,16 @@ impl BodyWriter for FileWriter {
         self.file.write_at(bytes, self.hasher.length()).map_err(|error| self.on_file(error))?;
         self.hasher.update(bytes);
         self.unsynced += bytes.len() as u64;
-        if self.unsynced >= SYNC_EVERY_BYTES {
-            self.file.sync_data().map_err(|error| self.on_file(error))?;
-            self.unsynced = 0;
-        }
         Ok(())
+    }
+
+    fn sync_due(&mut self) -> Option<SyncJob> {
+        if self.unsynced < SYNC_EVERY_BYTES {
+            return None;
+        }
+        self.unsynced = 0;
+        let (file, id) = (Arc::clone(&self.file), self.id);
+        Some(Box::new(move || file.sync_data().map_err(|error| BackendError::from_io(Item::File(id), error))))
     }
 
     fn digest(&self) -> Digest {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::claims::{Claims, FileGuard, SlotGuard};
 use super::segment::{HEADER_BYTES, decode, encode, record_length};
 use super::{
-    Backend, BackendError, BodyReader, BodyWriter, Found, Item, SEGMENT_BYTES, SealedSegment, Urgency, WrittenFile,
+    Backend, BackendError, BodyReader, BodyWriter, Found, Item, SEGMENT_BYTES, SealedSegment, SyncJob, Urgency,
+    WrittenFile,
 };
 use crate::blobs::digest::{Digest, TreeHasher};
 use crate::types::{BlobHash, FileId, SegmentId, Slot};
@@ -221,6 +222,10 @@ impl BodyWriter for MemoryWriter {
         self.bytes.extend_from_slice(bytes);
         self.hasher.update(bytes);
         Ok(())
+    }
+
+    fn sync_due(&mut self) -> Option<SyncJob> {
+        None
     }
 
     fn digest(&self) -> Digest {

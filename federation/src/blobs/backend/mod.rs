@@ -114,6 +114,9 @@ pub struct WrittenFile {
     pub digest: Digest,
 }
 
+/// A sync of a body that is still being written.
+pub type SyncJob = Box<dyn FnOnce() -> Result<(), BackendError> + Send>;
+
 /// A large body on its way into a file. Dropped before [`BodyWriter::finish`], it leaves nothing.
 pub trait BodyWriter: Send + Sync + fmt::Debug {
     /// Which file it will be.
@@ -121,6 +124,10 @@ pub trait BodyWriter: Send + Sync + fmt::Debug {
 
     /// Adds bytes at the end.
     fn write(&mut self, bytes: &[u8]) -> Result<(), BackendError>;
+
+    /// A job that makes durable what was written so far, if so much was written since the last one that it should
+    /// not wait for the end. It may run beside further writes, but has to end before [`BodyWriter::finish`].
+    fn sync_due(&mut self) -> Option<SyncJob>;
 
     /// What was written so far.
     fn digest(&self) -> Digest;

@@ -390,6 +390,20 @@ impl Catalog for RedbCatalog {
     }
 }
 
+impl Drop for RedbCatalog {
+    /// Whoever did not close it lets go of it all the same; redb panics over a damaged page even then.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = std::mem::replace(state, State::Closed);
+        if let Err(error) = contain("closing it", || {
+            drop(last);
+            Ok(())
+        }) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "catalog not closed");
+        }
+    }
+}
+
 /// Notes at the end whether the next start is to compact. Measuring walks the whole catalog, which a start
 /// after a crash has no time for.
 fn mark(disk: &dyn Disk, path: &Path, database: &Database, commit: u64) -> Result<(), CatalogError> {

@@ -7,7 +7,9 @@ use super::body::{blob_row, listed_parts, load_parts, pieces, verify};
 use super::request::{CheckOptions, CheckReport, Counts, DiskUsage};
 use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
-    BlobRow, BucketRow, Change, ChangeRow, CurrentRow, HistoryRow, PartRow, Record, RefCount, SlotOwner, StagedRow,
+    AttributesRow, BlobRow, BucketRow, Change, ChangeRow, CompletedRow, ConfigRow, CurrentRow, HistoryRow,
+    IdempotencyRow, LayerRow, NameRow, NullRow, PartRow, PinRow, Record, RefCount, SlotOwner, StagedRow, TagRow,
+    TombstoneRow, UploadRow,
 };
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
@@ -34,8 +36,11 @@ impl Master {
             .collect();
         let files = std::sync::Arc::new(files);
         // Bodies come first: the log then says whose the damaged ones are.
-        let tables = [Table::Blobs, Table::Slots, Table::Current, Table::History, Table::Changes, Table::Parts];
-        let total = self.writer.read(move |view| count(view, &tables)).await?;
+        let first = [Table::Blobs, Table::Slots, Table::Current, Table::History, Table::Changes, Table::Parts];
+        let others = Table::ALL.iter().copied().filter(|table| !first.contains(table));
+        let tables: Vec<Table> = first.into_iter().chain(others).collect();
+        let all = tables.clone();
+        let total = self.writer.read(move |view| count(view, &all)).await?;
         let mut done = 0;
         let mut damaged = DamagedBodies::default();
         for table in tables {
@@ -214,7 +219,23 @@ impl Pass<'_> {
             }
             Table::Slots => self.slot(key, &SlotOwner::decode(value)?),
             Table::Blobs => self.blob(key, BlobRow::decode(value)?),
-            _ => Ok(()),
+            // Nothing stands behind these: their rows can be read, or they are damaged.
+            Table::Buckets => Ok(BucketRow::decode(value).map(drop)?),
+            Table::Names => Ok(NameRow::decode(value).map(drop)?),
+            Table::Nulls => Ok(NullRow::decode(value).map(drop)?),
+            Table::Attributes => Ok(AttributesRow::decode(value).map(drop)?),
+            Table::Config => Ok(ConfigRow::decode(value).map(drop)?),
+            Table::BlobRefs => Ok(RefCount::decode(value).map(drop)?),
+            Table::Tags => Ok(TagRow::decode(value).map(drop)?),
+            Table::Pins => Ok(PinRow::decode(value).map(drop)?),
+            Table::Uploads => Ok(UploadRow::decode(value).map(drop)?),
+            Table::Completed => Ok(CompletedRow::decode(value).map(drop)?),
+            Table::Layers => Ok(LayerRow::decode(value).map(drop)?),
+            Table::Staged => Ok(StagedRow::decode(value).map(drop)?),
+            Table::Idempotency => Ok(IdempotencyRow::decode(value).map(drop)?),
+            Table::Tombstones => Ok(TombstoneRow::decode(value).map(drop)?),
+            // All that these rows say is in their keys, or known to their readers alone.
+            Table::Marked | Table::Held | Table::Users | Table::Meta => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! repeats it.
 
 mod claims;
+mod damage;
 mod recover;
 mod turns;
 mod workload;

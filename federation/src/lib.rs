@@ -13,6 +13,7 @@ pub mod error;
 pub mod ids;
 pub mod master;
 pub mod mutant;
+pub mod snapshot;
 pub mod types;
 
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use crate::error::{Result, VersionName};
 use crate::types::{BucketAt, Number, ObjectPath, Summary};
 
 /// What a path is rolled up to: all of it up to and with the first delimiter after the prefix.
-pub(super) fn common_prefix<'a>(path: &'a [u8], prefix: &[u8], delimiter: Option<&[u8]>) -> Option<&'a [u8]> {
+pub(crate) fn common_prefix<'a>(path: &'a [u8], prefix: &[u8], delimiter: Option<&[u8]>) -> Option<&'a [u8]> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
     let rest = path.get(prefix.len()..)?;
     let at = rest.windows(delimiter.len()).position(|window| window == delimiter)?;

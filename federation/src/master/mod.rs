@@ -32,6 +32,7 @@ use std::time::Duration;
 pub use body::{BodyReader, ByteStream};
 pub use layer::{Commit, StagedChange};
 pub use limits::{Limit, Limits};
+pub(crate) use list::common_prefix;
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
 pub use request::*;

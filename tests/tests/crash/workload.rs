@@ -410,7 +410,7 @@ fn apply(bucket: &mut Bucket, change: &Change) -> Result<(), &'static str> {
             bucket.configure(wall, "Versioning", |state| state.versioning = ModelVersioning::Enabled);
             Ok(())
         }
-        Change::Restore(source, prefix) => bucket.restore(wall, source, &prefix).map(drop),
+        Change::Restore(source, prefix) => bucket.restore_numbered(wall, source, &prefix).map(drop),
         Change::Commit(count, changes) => {
             bucket.commit(wall, "together", count, changes);
             Ok(())

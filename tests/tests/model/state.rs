@@ -336,20 +336,31 @@ impl Bucket {
         self.change(wall, Logged::Config(name), |state, _| change(state))
     }
 
+    /// A restore on its own: it spends no number where nothing differs.
     pub fn restore(&mut self, wall: u64, source: u64, prefix: &[u8]) -> Outcome<(u64, bool)> {
+        if !self.differs(source, prefix)? {
+            return Ok((self.last, false));
+        }
+        self.restore_numbered(wall, source, prefix).map(|number| (number, true))
+    }
+
+    fn differs(&self, source: u64, prefix: &[u8]) -> Outcome<bool> {
+        let then = self.at(source).0?;
+        let mut keys = self.now().keys.keys().chain(then.keys.keys()).filter(|key| key.starts_with(prefix));
+        Ok(keys.any(|key| match (then.live(key), self.now().live(key)) {
+            (None, None) => false,
+            (Some((wanted, _)), Some((there, _))) => wanted.number != there.number || wanted.set_tags != there.set_tags,
+            _ => true,
+        }))
+    }
+
+    /// A restore that has a number, as one beside other changes may have whatever it found.
+    pub fn restore_numbered(&mut self, wall: u64, source: u64, prefix: &[u8]) -> Outcome<u64> {
         let (state, uncertain) = self.at(source);
         let then = state?.clone();
         assert!(!uncertain, "the suite restores only what is known to be a snapshot");
         let keys: BTreeSet<Key> = self.now().keys.keys().chain(then.keys.keys()).cloned().collect();
         let keys: Vec<Key> = keys.into_iter().filter(|key| key.starts_with(prefix)).collect();
-        let same = |key: &Key| match (then.live(key), self.now().live(key)) {
-            (None, None) => true,
-            (Some((wanted, _)), Some((there, _))) => wanted.number == there.number && wanted.set_tags == there.set_tags,
-            _ => false,
-        };
-        if keys.iter().all(same) {
-            return Ok((self.last, false));
-        }
         if source < self.floor {
             self.uncertain.insert(source);
         }
@@ -369,7 +380,7 @@ impl Bucket {
                 }
             }
         });
-        Ok((number, true))
+        Ok(number)
     }
 
     /// A commit: for each key its object, or none to delete it; `count` is how many changes were staged for it.

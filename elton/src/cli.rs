@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use federation::types::{BucketAt, BucketName, TagName};
+use federation::types::{
+    BucketAt, BucketName, ClusterName, Consistency, InvalidClusterName, InvalidName, PeerAddress, TagName,
+};
 use serde::Deserialize;
 
 use crate::output::units::{ByteSize, TimeSpan};
@@ -27,6 +29,10 @@ pub enum Command {
     Bucket(BucketArgs),
     /// Name, compare and bring back states of a bucket.
     Snapshot(SnapshotArgs),
+    /// Know other clusters: invite, join, list and remove them.
+    Peer(PeerArgs),
+    /// Say which clusters have the bodies of an object.
+    Where(WhereArgs),
     /// End old numbers by each bucket's rule and give the disk space back.
     Gc(GcArgs),
     /// Say where the bytes are.
@@ -47,6 +53,8 @@ impl Command {
             Command::Serve(_) | Command::Completions(_) => false,
             Command::Bucket(arguments) => arguments.client.json,
             Command::Snapshot(arguments) => arguments.client.json,
+            Command::Peer(arguments) => arguments.client.json,
+            Command::Where(arguments) => arguments.client.json,
             Command::Gc(arguments) => arguments.client.json,
             Command::Du(arguments) => arguments.client.json,
             Command::Check(arguments) => arguments.client.json,
@@ -62,12 +70,18 @@ pub struct ServeArgs {
     /// Where the data is kept [default: ./elton-data].
     #[arg(long, value_name = "DIR", env = "ELTON_DATA")]
     pub data: Option<PathBuf>,
-    /// The cluster's name, shown as the owner of buckets [default: elton].
+    /// The cluster's name: the owner of buckets, and what it calls itself to other clusters [default: elton].
     #[arg(long, value_name = "CLUSTER", env = "ELTON_NAME")]
     pub name: Option<String>,
     /// The address to answer S3 on [default: 127.0.0.1:9000].
     #[arg(long, value_name = "ADDR", env = "ELTON_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// The address to answer other clusters on, or `off` [default: 127.0.0.1:9001].
+    #[arg(long, value_name = "ADDR", env = "ELTON_PEER_LISTEN")]
+    pub peer_listen: Option<PeerListen>,
+    /// Where other clusters reach this one [default: the address of --peer-listen, if that is not only this machine's].
+    #[arg(long, value_name = "HOST:PORT", env = "ELTON_PEER_ADVERTISE")]
+    pub peer_advertise: Option<PeerAddress>,
     /// The only region that clients may sign for; any without it.
     #[arg(long, value_name = "REGION", env = "ELTON_REGION")]
     pub region: Option<String>,
@@ -80,6 +94,9 @@ pub struct ServeArgs {
     /// Memory for the catalog's pages [default: 256MiB].
     #[arg(long, value_name = "SIZE", env = "ELTON_CATALOG_CACHE")]
     pub catalog_cache: Option<ByteSize>,
+    /// How much is kept of what was fetched from other clusters; the collector evicts what was read longest ago [default: 64GiB].
+    #[arg(long, value_name = "SIZE", env = "ELTON_CACHE_SIZE")]
+    pub cache_size: Option<ByteSize>,
     /// How long numbers stay snapshots in buckets without a rule of their own [default: 24h].
     #[arg(long, value_name = "SPAN", env = "ELTON_KEEP")]
     pub keep: Option<TimeSpan>,
@@ -113,6 +130,32 @@ pub struct ServeArgs {
     /// A TOML file with these options; their names there have underscores.
     #[arg(long, value_name = "FILE", env = "ELTON_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+/// Where other clusters are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum PeerListen {
+    /// Nowhere: this cluster only dials.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for PeerListen {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" { Ok(PeerListen::Off) } else { text.parse().map(PeerListen::At) }
+    }
+}
+
+impl TryFrom<String> for PeerListen {
+    type Error = std::net::AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 /// Whether a write is acknowledged only once it is on disk.
@@ -183,7 +226,7 @@ pub enum BucketCommand {
         /// Which.
         bucket: BucketName,
     },
-    /// Change how a bucket keeps what was.
+    /// Change how a bucket keeps what was, and how fresh reads of a linked one are.
     Set {
         /// Which.
         bucket: BucketName,
@@ -193,6 +236,40 @@ pub enum BucketCommand {
         /// S3 versioning.
         #[arg(long, value_enum)]
         versioning: Option<VersioningChange>,
+        /// How fresh reads of a linked bucket are: `strong`, `bounded=SECONDS` or `available`.
+        #[arg(long, value_name = "CONSISTENCY")]
+        consistency: Option<Consistency>,
+    },
+    /// Share a bucket with another cluster, which then can link it.
+    Share {
+        /// Which.
+        bucket: BucketName,
+        /// The cluster, by its name here (`elton peer ls`).
+        #[arg(long, value_name = "CLUSTER")]
+        with: String,
+        /// It may read.
+        #[arg(long, group = "rights")]
+        ro: bool,
+        /// It may read and write.
+        #[arg(long, group = "rights")]
+        rw: bool,
+        /// It may do nothing any more. What it has read it may still have.
+        #[arg(long, group = "rights")]
+        withdraw: bool,
+    },
+    /// Use a bucket of another cluster here.
+    Link {
+        /// The cluster, by its name here, and the bucket's name there.
+        #[arg(value_name = "CLUSTER/BUCKET")]
+        remote: RemoteBucket,
+        /// What it is called here [default: as there].
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<BucketName>,
+    },
+    /// End a link.
+    Unlink {
+        /// Which.
+        bucket: BucketName,
     },
     /// Show who changed what, newest first.
     Log {
@@ -208,6 +285,25 @@ pub enum BucketCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+/// A bucket of another cluster: `CLUSTER/BUCKET`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteBucket {
+    /// The cluster, by its name here.
+    pub cluster: ClusterName,
+    /// The bucket's name there.
+    pub bucket: BucketName,
+}
+
+impl std::str::FromStr for RemoteBucket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (cluster, bucket) = text.split_once('/').ok_or("a bucket of another cluster is CLUSTER/BUCKET")?;
+        let cluster = cluster.parse().map_err(|error: InvalidClusterName| error.to_string())?;
+        Ok(RemoteBucket { cluster, bucket: bucket.parse().map_err(|error: InvalidName| error.to_string())? })
+    }
 }
 
 /// How long numbers stay snapshots.
@@ -310,6 +406,73 @@ pub enum SnapshotCommand {
     },
 }
 
+/// `elton peer`
+#[derive(Debug, Args)]
+pub struct PeerArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PeerCommand,
+}
+
+/// The commands of `elton peer`.
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Print a token that another cluster can join with, once and within an hour.
+    Invite,
+    /// Use another cluster's token.
+    Join {
+        /// What `elton peer invite` printed there.
+        token: String,
+    },
+    /// List the clusters that are known, and how the links to them are.
+    Ls,
+    /// Forget a cluster, and what was shared with it. It need not be reachable.
+    Rm {
+        /// Which, by its name here.
+        name: String,
+    },
+    /// Let a cluster's name stand for another key: it lost its own and made a new one.
+    Trust {
+        /// Which, by its name here.
+        name: String,
+        /// The new key's fingerprint, as `elton peer ls` prints it there.
+        #[arg(long, value_name = "FINGERPRINT")]
+        fingerprint: String,
+    },
+}
+
+/// `elton where`
+#[derive(Debug, Args)]
+pub struct WhereArgs {
+    /// The server.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// The object.
+    #[arg(value_name = "BUCKET/KEY")]
+    pub object: ObjectName,
+}
+
+/// An object of a bucket: `BUCKET/KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The key.
+    pub key: String,
+}
+
+impl std::str::FromStr for ObjectName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (bucket, key) = text.split_once('/').filter(|(_, key)| !key.is_empty()).ok_or("an object is BUCKET/KEY")?;
+        Ok(ObjectName { bucket: bucket.parse().map_err(|error: InvalidName| error.to_string())?, key: key.to_owned() })
+    }
+}
+
 /// `elton gc`
 #[derive(Debug, Args)]
 pub struct GcArgs {
@@ -377,7 +540,7 @@ mod tests {
 
     #[test]
     fn options_of_parts_that_do_not_exist_are_usage_errors() {
-        for flag in ["--peer-listen", "--master", "--domain", "--backup", "--cache-size", "--backend"] {
+        for flag in ["--master", "--domain", "--backup", "--backend"] {
             let error = Cli::try_parse_from(["elton", "serve", flag, "x"]).expect_err("unknown");
             assert_eq!(error.exit_code(), 2, "{flag}");
         }

@@ -37,6 +37,12 @@ impl DataDir {
         self.0.join("owner-id")
     }
 
+    /// The key that other clusters know this one by.
+    #[must_use]
+    pub fn cluster_key(&self) -> PathBuf {
+        self.0.join("cluster-key")
+    }
+
     /// The certificate that clients of a self-signed server trust.
     #[must_use]
     pub fn ca_certificate(&self) -> PathBuf {

@@ -84,6 +84,8 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
         Command::Snapshot(arguments) => commands::run(commands::snapshot::run(&arguments)),
+        Command::Where(arguments) => commands::run(commands::locate::run(&arguments)),
+        Command::Peer(arguments) => commands::run(commands::peer::run(&arguments)),
         Command::Gc(arguments) => commands::run(commands::gc::run(&arguments)),
         Command::Du(arguments) => commands::run(commands::du::run(&arguments)),
         Command::Check(arguments) => commands::run(commands::check::run(&arguments)),

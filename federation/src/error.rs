@@ -2,7 +2,7 @@
 
 use crate::blobs::BackendError;
 use crate::master::Limit;
-use crate::types::{BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, Timestamp, UploadId};
+use crate::types::{BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, Timestamp, UploadId};
 
 /// A result of the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -214,6 +214,62 @@ pub enum Error {
         /// How it failed.
         source: BoxError,
     },
+    /// The bucket is another cluster's, and this can only be done there.
+    #[error("bucket {bucket} is numbered by cluster {home}; do this there")]
+    NotHome {
+        /// Its name here.
+        bucket: BucketName,
+        /// Where it is numbered.
+        home: String,
+    },
+    /// A member asked for a bucket that is not, or no longer, shared with it.
+    #[error("no bucket {bucket} is shared with this cluster; its home has withdrawn it or deleted it")]
+    NoSuchSharedBucket {
+        /// The bucket.
+        bucket: BucketId,
+    },
+    /// The home of a linked bucket no longer shares it.
+    #[error(
+        "bucket {bucket} is no longer shared by {cluster}; ask its owner, or remove the link with `elton bucket unlink {bucket}`"
+    )]
+    NoLongerShared {
+        /// Its name here.
+        bucket: BucketName,
+        /// Its home.
+        cluster: String,
+    },
+    /// The bucket is shared for reading only.
+    #[error(
+        "bucket {bucket} is shared read-only; its home can share it with `elton bucket share {bucket} --with CLUSTER --rw`"
+    )]
+    SharedReadOnly {
+        /// Its name.
+        bucket: BucketName,
+    },
+    /// Another cluster is needed and cannot be reached.
+    #[error("cluster {cluster} cannot be reached: {why}")]
+    ClusterAway {
+        /// Which, by its name here.
+        cluster: String,
+        /// What happened when it was tried.
+        why: String,
+    },
+    /// Another cluster sent something that it cannot mean, or failed itself.
+    #[error("cluster {cluster} answered {doing} with nonsense or an error of its own: {why}")]
+    ClusterFailed {
+        /// Which, by its name here.
+        cluster: String,
+        /// What it was asked.
+        doing: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// There is no such cluster among the peers.
+    #[error("no cluster {cluster} is known here; `elton peer ls` lists those that are")]
+    NoSuchCluster {
+        /// What was asked for.
+        cluster: String,
+    },
     /// The request met another one and may be repeated.
     #[error("the request conflicted with another one; repeat it")]
     Conflict,
@@ -235,7 +291,8 @@ impl From<BackendError> for Error {
 }
 
 /// How S3 names a version: by its number in decimal, or as `null`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum VersionName {
     /// The version that was written while the bucket's versioning was off or suspended.
     Null,

@@ -28,6 +28,12 @@ pub enum Mutant {
     RepeatNumber,
     /// A failed closure's writes stay in the batch.
     KeepFailedWrites,
+    /// The home does not keep what it answered to a member's change.
+    ForgetAnswers,
+    /// A member does not ask the home for what it knows to be absent.
+    TrustAbsence,
+    /// A member reads what it knows of a key as the newest.
+    TrustFacts,
 }
 
 impl Mutant {
@@ -46,6 +52,9 @@ impl Mutant {
             Mutant::CompleteWithoutLastPart => "complete-without-last-part",
             Mutant::RepeatNumber => "repeat-number",
             Mutant::KeepFailedWrites => "keep-failed-writes",
+            Mutant::ForgetAnswers => "forget-answers",
+            Mutant::TrustAbsence => "trust-absence",
+            Mutant::TrustFacts => "trust-facts",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use federation::Error;
-use federation::master::Master;
+use federation::cluster::Cluster;
 use federation::types::BucketName;
 
 /// Answered with 200 as long as the process answers at all.
@@ -35,12 +35,12 @@ impl Health {
     }
 
     /// Whether requests can be served: looks one row up in the catalog.
-    pub async fn ready(&self, master: &Master) -> Result<(), NotReady> {
+    pub async fn ready(&self, cluster: &Cluster) -> Result<(), NotReady> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(NotReady::Stopping);
         }
         let nobody = "elton-ready".parse::<BucketName>().expect("a lawful name, checked by a test");
-        match master.bucket(&nobody).await {
+        match cluster.bucket(&nobody).await {
             // That there is no such bucket is an answer of the catalog.
             Ok(_) | Err(Error::NoSuchBucket { .. }) => Ok(()),
             Err(error) => Err(NotReady::Catalog(error)),

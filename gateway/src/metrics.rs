@@ -1,7 +1,9 @@
 //! Prometheus metrics: every name, its unit and what it counts.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use federation::cluster::{PeerInfo, Traffic};
 use federation::master::{BucketInfo, Counts};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -48,6 +50,12 @@ pub const BUCKET_NUMBER: &str = "elton_bucket_number";
 pub const CATALOG_BYTES: &str = "elton_catalog_bytes";
 /// Bytes that are free on the data directory's file system.
 pub const DISK_FREE_BYTES: &str = "elton_disk_free_bytes";
+/// Bytes of messages and bodies to and from other clusters, by peer, bucket, purpose and direction.
+pub const PEER_BYTES: &str = "elton_peer_bytes";
+/// Whether there is a connection to a peer: 1 or 0.
+pub const PEER_CONNECTED: &str = "elton_peer_connected";
+/// The round trip to a peer, in seconds.
+pub const PEER_ROUND_TRIP_SECONDS: &str = "elton_peer_round_trip_seconds";
 /// The build: its version as a label.
 pub const BUILD: &str = "elton_build";
 
@@ -73,6 +81,19 @@ struct BucketLabel {
     bucket: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerBytesLabels {
+    peer: String,
+    bucket: String,
+    purpose: &'static str,
+    direction: &'static str,
+}
+
 /// The metrics of a process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -92,6 +113,14 @@ pub struct Metrics {
     /// Requests that were refused because too many were in flight.
     pub refused: Counter,
     storage: StorageGauges,
+    peers: PeerGauges,
+}
+
+#[derive(Debug, Default)]
+struct PeerGauges {
+    bytes: Family<PeerBytesLabels, Counter>,
+    connected: Family<PeerLabel, Gauge>,
+    round_trip: Family<PeerLabel, Gauge<f64, AtomicU64>>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +149,7 @@ impl Metrics {
             connections_evicted: Counter::default(),
             refused: Counter::default(),
             storage: StorageGauges::default(),
+            peers: PeerGauges::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(REQUESTS, "Requests by class and status", metrics.requests.clone());
@@ -134,6 +164,10 @@ impl Metrics {
         registry.register(REQUESTS_REFUSED, "Requests refused with SlowDown", metrics.refused.clone());
         registry.register(BUILD, "The build", Info::new([("version", version.to_owned())]));
         metrics.storage.register(registry);
+        let peers = &metrics.peers;
+        registry.register(PEER_BYTES, "Bytes of messages and bodies between clusters", peers.bytes.clone());
+        registry.register(PEER_CONNECTED, "Whether there is a connection", peers.connected.clone());
+        registry.register(PEER_ROUND_TRIP_SECONDS, "The round trip", peers.round_trip.clone());
         metrics
     }
 
@@ -161,6 +195,29 @@ impl Metrics {
         }
         storage.catalog_bytes.set(clamp(counts.catalog_bytes));
         storage.disk_free_bytes.set(clamp(counts.disk_free_bytes));
+    }
+
+    /// Sets what is known of other clusters.
+    pub fn set_peers(&self, peers: &[PeerInfo], traffic: &[Traffic]) {
+        self.peers.connected.clear();
+        self.peers.round_trip.clear();
+        for PeerInfo { known, link } in peers {
+            let label = PeerLabel { peer: known.name.to_string() };
+            let connected = link.as_ref().is_some_and(|link| link.connected);
+            self.peers.connected.get_or_create(&label).set(connected.into());
+            if let Some(time) = link.as_ref().and_then(|link| link.round_trip) {
+                self.peers.round_trip.get_or_create(&label).set(time.as_secs_f64());
+            }
+        }
+        // What was counted never gets less: the counters are made anew with what they stand at.
+        self.peers.bytes.clear();
+        for Traffic { cluster, bucket, purpose, crossed } in traffic {
+            for (direction, bytes) in [("sent", crossed.sent), ("received", crossed.received)] {
+                let bucket = bucket.as_ref().map(ToString::to_string).unwrap_or_default();
+                let labels = PeerBytesLabels { peer: cluster.clone(), bucket, purpose: purpose.name(), direction };
+                self.peers.bytes.get_or_create(&labels).inc_by(bytes);
+            }
+        }
     }
 
     /// All of them as text.

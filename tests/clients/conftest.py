@@ -14,6 +14,7 @@ from server import ACCESS_KEY, SECRET_KEY, Server
 # The longest first, so that two workers end together.
 LONG_FILES = (
     "test_aws_cli.py",
+    "test_federation_s3.py",
     "test_sigkill.py",
     "test_trouble.py",
     "test_space.py",

@@ -141,6 +141,7 @@ class Raw:
     """One kept-alive connection."""
 
     def __init__(self, server, signer=None, timeout=60):
+        self.server = server
         self.endpoint = urllib.parse.urlsplit(server.endpoint)
         self.signer = signer or Signer()
         self.timeout = timeout

@@ -51,10 +51,12 @@ class StartFailed(Exception):
 class Server:
     """One data directory and the process that serves it, if any."""
 
-    def __init__(self, data, *, binary=BINARY, tls=False, args=(), env=None, keys=True):
+    def __init__(self, data, *, binary=BINARY, tls=False, args=(), env=None, keys=True, machine=None):
+        """`machine` is the network namespace that it runs in (`network.py`); without one it knows no other cluster."""
         self.data = pathlib.Path(data)
+        self.machine = machine
         self.binary, self.tls, self.args, self.env, self.keys = binary, tls, list(args), dict(env or {}), keys
-        self.port = free_port()
+        self.host, self.port = (machine.s3, 9000) if machine else ("127.0.0.1", free_port())
         self.process = None
         self.endpoint = None
         self.log_path = self.data.with_name(self.data.name + ".log")
@@ -94,14 +96,15 @@ class Server:
     # Its life.
 
     def command(self) -> list[str]:
-        command = [str(self.binary), "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"]
+        command = [str(self.binary), "serve", "--data", str(self.data), "--listen", f"{self.host}:{self.port}"]
         if self.tls:
             command.append("--tls-self-signed")
         # Whatever happens to the test, the server goes with it.
-        return ["setpriv", "--pdeathsig", "KILL", "--", *command, *self.args]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command, *self.args]
+        return self.machine.command(*command) if self.machine else command
 
     def spawn(self):
-        env = environment(**self.env)
+        env = environment(**({"ELTON_PEER_LISTEN": "off"} | self.env))
         if self.keys:
             env |= {"ELTON_ROOT_ACCESS_KEY": ACCESS_KEY, "ELTON_ROOT_SECRET_KEY": SECRET_KEY}
         with open(self.log_path, "ab") as log:
@@ -140,6 +143,11 @@ class Server:
         """SIGKILL: the process has no say in it."""
         self.process.kill()
         self._gone()
+
+    def make_bucket(self, raw, name: str):
+        """A bucket, for tests that can run on any: at a member of other clusters' buckets it is one of these."""
+        reply = raw.request("PUT", raw.path(name))
+        assert reply.status == 200, reply
 
     def restart(self) -> "Server":
         self.stop()

@@ -1,6 +1,7 @@
 //! The safety suites of the core: a reference model, and every state that a power failure can leave.
 #![allow(clippy::print_stdout, missing_docs, reason = "a test binary: it prints seeds, and nobody imports it")]
 
+mod clusters;
 mod crash;
 mod model;
 mod store;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use federation::types::BucketName;
-use gateway::admin::shape::{Bucket, Buckets, Change, CreateBucket, Log, LogEntry, SetBucket, VersioningState};
+use federation::types::{BucketName, Consistency};
+use gateway::admin::shape::{
+    Bucket, BucketDetails, Buckets, Change, CreateBucket, CreateLink, Link, Log, LogEntry, SetBucket, SetShare,
+    VersioningState,
+};
 use http::Method;
 
 use super::short_time;
@@ -32,13 +35,34 @@ pub async fn run(arguments: &BucketArgs) -> Result<(), Failure> {
             output.show(&buckets, |buckets| list(buckets))?;
         }
         BucketCommand::Info { bucket } => {
-            let bucket: Bucket = client.get(&of(bucket), Patience::Ordinary).await?;
+            let bucket: BucketDetails = client.get(&of(bucket), Patience::Ordinary).await?;
             output.show(&bucket, facts)?;
         }
-        BucketCommand::Set { bucket, keep, versioning } => {
-            let request = change(*keep, *versioning)?;
-            let changed: Bucket = client.call(Method::PATCH, &of(bucket), &request, Patience::Ordinary).await?;
+        BucketCommand::Set { bucket, keep, versioning, consistency } => {
+            let request = change(*keep, *versioning, *consistency)?;
+            let changed: BucketDetails = client.call(Method::PATCH, &of(bucket), &request, Patience::Ordinary).await?;
             output.show(&changed, facts)?;
+        }
+        BucketCommand::Share { bucket, with, ro, rw, withdraw } => {
+            let request = SetShare { cluster: with.clone(), rights: rights(*ro, *rw, *withdraw)? };
+            let path = Path::new(&["buckets", bucket.as_str(), "shares"]);
+            let shared: BucketDetails = client.call(Method::POST, &path, &request, Patience::Ordinary).await?;
+            output.show(&shared, facts)?;
+        }
+        BucketCommand::Link { remote, name } => {
+            let name = name.as_ref().unwrap_or(&remote.bucket);
+            let request = CreateLink {
+                cluster: remote.cluster.to_string(),
+                remote: remote.bucket.to_string(),
+                bucket: name.to_string(),
+            };
+            let path = Path::new(&["links"]);
+            let linked: BucketDetails = client.call(Method::POST, &path, &request, Patience::Ordinary).await?;
+            output.show(&linked, facts)?;
+        }
+        BucketCommand::Unlink { bucket } => {
+            client.delete(&Path::new(&["links", bucket.as_str()])).await?;
+            output.show(&Unlinked { bucket: bucket.to_string() }, |gone| format!("unlinked {}\n", gone.bucket))?;
         }
         BucketCommand::Log { bucket, before, max, all } => {
             let max = if *all { u64::MAX } else { *max };
@@ -52,9 +76,28 @@ fn of(bucket: &BucketName) -> Path {
     Path::new(&["buckets", bucket.as_str()])
 }
 
-fn change(keep: Option<Keep>, versioning: Option<VersioningChange>) -> Result<SetBucket, Failure> {
-    if keep.is_none() && versioning.is_none() {
-        return Err(Failure::Usage("nothing to change: name --keep or --versioning".to_owned()));
+/// A link that is no more.
+#[derive(serde::Serialize)]
+struct Unlinked {
+    bucket: String,
+}
+
+fn rights(ro: bool, rw: bool, withdraw: bool) -> Result<Option<String>, Failure> {
+    match (ro, rw, withdraw) {
+        (true, _, _) => Ok(Some("ro".to_owned())),
+        (_, true, _) => Ok(Some("rw".to_owned())),
+        (_, _, true) => Ok(None),
+        (false, false, false) => Err(Failure::Usage("say what it may do: --ro, --rw or --withdraw".to_owned())),
+    }
+}
+
+fn change(
+    keep: Option<Keep>,
+    versioning: Option<VersioningChange>,
+    consistency: Option<Consistency>,
+) -> Result<SetBucket, Failure> {
+    if keep.is_none() && versioning.is_none() && consistency.is_none() {
+        return Err(Failure::Usage("nothing to change: name --keep, --versioning or --consistency".to_owned()));
     }
     let keep_seconds = keep.map(|keep| match keep {
         Keep::Default => None,
@@ -64,7 +107,7 @@ fn change(keep: Option<Keep>, versioning: Option<VersioningChange>) -> Result<Se
         VersioningChange::Enabled => VersioningState::Enabled,
         VersioningChange::Suspended => VersioningState::Suspended,
     });
-    Ok(SetBucket { keep_seconds, versioning })
+    Ok(SetBucket { keep_seconds, versioning, consistency: consistency.map(|consistency| consistency.to_string()) })
 }
 
 fn list(buckets: &[Bucket]) -> String {
@@ -99,7 +142,18 @@ fn versioning(state: VersioningState) -> &'static str {
     }
 }
 
-fn facts(bucket: &Bucket) -> String {
+fn facts(details: &BucketDetails) -> String {
+    let ties = details.link.iter().map(|link| {
+        let Link { home, remote, consistency, .. } = link;
+        ("linked", format!("to {home}/{remote}, which numbers it; reads are {consistency}"))
+    });
+    let shares = details.shares.iter().map(|share| ("shared", format!("with {}, {}", share.cluster, share.rights)));
+    let ties: Vec<_> = ties.chain(shares).collect();
+    let own = own_facts(&details.bucket);
+    if ties.is_empty() { own } else { format!("{own}{}", Table::facts(ties)) }
+}
+
+fn own_facts(bucket: &Bucket) -> String {
     let keep = match bucket.keep_seconds {
         None => "the server's default".to_owned(),
         Some(0) => "nothing".to_owned(),
@@ -177,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_change_has_to_name_something() {
-        assert!(change(None, None).is_err());
-        let request = change(Some(Keep::Default), None).expect("lawful");
+        assert!(change(None, None, None).is_err());
+        let request = change(Some(Keep::Default), None, None).expect("lawful");
         assert_eq!(request.keep_seconds, Some(None));
     }
 

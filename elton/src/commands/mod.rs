@@ -5,6 +5,8 @@ pub mod check;
 pub mod completions;
 pub mod du;
 pub mod gc;
+pub mod locate;
+pub mod peer;
 pub mod snapshot;
 pub mod status;
 

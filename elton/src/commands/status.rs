@@ -21,7 +21,7 @@ pub async fn run(arguments: &StatusArgs) -> Result<(), Failure> {
 
 fn human(status: &Status) -> String {
     let uptime = TimeSpan(Duration::from_secs(status.uptime_seconds));
-    Table::facts([
+    let facts = Table::facts([
         ("cluster", status.name.clone()),
         ("version", status.version.clone()),
         ("region", status.region.clone().unwrap_or_else(|| "any".to_owned())),
@@ -31,5 +31,11 @@ fn human(status: &Status) -> String {
         ("objects", format!("{} ({})", count(status.objects), ByteSize(status.bytes))),
         ("disk free", ByteSize(status.disk_free_bytes).to_string()),
         ("requests in flight", count(status.requests_in_flight)),
-    ])
+        ("fetched copies", format!("{} ({})", count(status.cache.copies), ByteSize(status.cache.bytes))),
+        ("read by others here", format!("{} ({})", count(status.cache.own), ByteSize(status.cache.own_bytes))),
+    ]);
+    match &status.peers {
+        Some(peers) => format!("{facts}\n{}", super::peer::list(peers)),
+        None => facts,
+    }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation::master::{CollectOptions, Master};
+use federation::cluster::Cluster;
+use federation::master::CollectOptions;
 use tokio::sync::watch;
 
 /// The first pass comes early, so that a server that is restarted often collects at all.
 const FIRST_PASS_AFTER: Duration = Duration::from_secs(60);
 
 /// Collects every `interval` until `stop` is true. A pass that has begun is ended.
-pub async fn run(master: Arc<Master>, interval: Duration, mut stop: watch::Receiver<bool>) {
+pub async fn run(cluster: Arc<Cluster>, interval: Duration, mut stop: watch::Receiver<bool>) {
     let mut wait = interval.min(FIRST_PASS_AFTER);
     loop {
         tokio::select! {
@@ -18,14 +19,14 @@ pub async fn run(master: Arc<Master>, interval: Duration, mut stop: watch::Recei
             _ = stop.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(wait) => {}
         }
-        pass(&master).await;
+        pass(&cluster).await;
         wait = interval;
     }
 }
 
-async fn pass(master: &Master) {
+async fn pass(cluster: &Cluster) {
     let started = tokio::time::Instant::now();
-    match master.collect(CollectOptions::default()).await {
+    match cluster.collect(CollectOptions::default()).await {
         Ok(report) => {
             if let Some(warning) = &report.warning {
                 tracing::warn!(warning, "the collector left floors where they are");

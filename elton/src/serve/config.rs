@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use federation::types::PeerAddress;
 use gateway::credentials::RootCredentials;
 use gateway::server::HttpLimits;
 use serde::Deserialize;
 
 use super::certificate;
-use crate::cli::{DurabilityKind, LogFormat, ServeArgs};
+use crate::cli::{DurabilityKind, LogFormat, PeerListen, ServeArgs};
 use crate::credentials_file::{self, InvalidCredentials};
 use crate::data_dir::DataDir;
 use crate::output::units::{ByteSize, TimeSpan};
@@ -71,6 +72,12 @@ pub struct ServeConfig {
     pub name: String,
     /// The address to answer on.
     pub listen: SocketAddr,
+    /// Where other clusters are answered; none for nowhere.
+    pub peer_listen: Option<SocketAddr>,
+    /// Whether that was asked for: without it, a port that is taken is done without.
+    pub peer_listen_given: bool,
+    /// Where other clusters reach this one.
+    pub peer_advertise: Option<PeerAddress>,
     /// The only region that may be signed for.
     pub region: Option<String>,
     /// When writes are acknowledged.
@@ -79,6 +86,8 @@ pub struct ServeConfig {
     pub disk_reserve: u64,
     /// Bytes of memory for the catalog's pages.
     pub catalog_cache: usize,
+    /// Bytes of bodies fetched from other clusters that are kept.
+    pub cache_size: u64,
     /// How long numbers stay snapshots by default.
     pub keep: Duration,
     /// How often the collector runs.
@@ -125,10 +134,13 @@ struct FileConfig {
     data: Option<PathBuf>,
     name: Option<String>,
     listen: Option<SocketAddr>,
+    peer_listen: Option<PeerListen>,
+    peer_advertise: Option<PeerAddress>,
     region: Option<String>,
     durability: Option<DurabilityKind>,
     disk_reserve: Option<ByteSize>,
     catalog_cache: Option<ByteSize>,
+    cache_size: Option<ByteSize>,
     keep: Option<TimeSpan>,
     collect_interval: Option<TimeSpan>,
     shutdown_grace: Option<TimeSpan>,
@@ -174,10 +186,18 @@ impl ServeConfig {
         };
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         let tls = tls(arguments, &file)?;
+        let peer_listen = arguments.peer_listen.or(file.peer_listen);
         let config = ServeConfig {
             data: DataDir::new(arguments.data.as_deref().or(file.data.as_deref())),
             name: first(&arguments.name, file.name, || "elton".to_owned()),
             listen: first(&arguments.listen, file.listen, || SocketAddr::from(([127, 0, 0, 1], 9000))),
+            peer_listen: match peer_listen {
+                None => Some(SocketAddr::from(([127, 0, 0, 1], 9001))),
+                Some(PeerListen::Off) => None,
+                Some(PeerListen::At(address)) => Some(address),
+            },
+            peer_listen_given: peer_listen.is_some(),
+            peer_advertise: arguments.peer_advertise.clone().or(file.peer_advertise),
             region: arguments.region.clone().or(file.region),
             durability: first(&arguments.durability, file.durability, || DurabilityKind::Strict),
             disk_reserve: first(&arguments.disk_reserve, file.disk_reserve, || ByteSize(1 << 30)).0,
@@ -185,6 +205,7 @@ impl ServeConfig {
                 first(&arguments.catalog_cache, file.catalog_cache, || ByteSize(256 << 20)).0,
             )
             .unwrap_or(usize::MAX),
+            cache_size: first(&arguments.cache_size, file.cache_size, || ByteSize(64 << 30)).0,
             keep: first(&arguments.keep, file.keep, || span(24 * 60 * 60)).0,
             collect_interval: first(&arguments.collect_interval, file.collect_interval, || span(10 * 60)).0,
             shutdown_grace: first(&arguments.shutdown_grace, file.shutdown_grace, || span(30)).0,

@@ -5,6 +5,7 @@ mod collector;
 mod config;
 mod keys;
 mod logging;
+mod peers;
 mod stop;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation::clock::{Clock, SystemClock};
+use federation::cluster::Cluster;
 use federation::ids::SystemIds;
 use federation::master::{Durability, Master, MasterConfig};
 use gateway::admin::{AdminApi, ServerFacts};
@@ -55,6 +57,9 @@ pub enum ServeError {
     /// Keys could not be read or made.
     #[error(transparent)]
     Keys(#[from] keys::KeysError),
+    /// This cluster cannot be one among others.
+    #[error(transparent)]
+    Peers(#[from] peers::PeerError),
     /// The self-signed certificate could not be read or made.
     #[error(transparent)]
     Certificate(#[from] certificate::CertificateError),
@@ -97,6 +102,7 @@ impl ServeError {
             ServeError::Runtime(_)
             | ServeError::Open { .. }
             | ServeError::Keys(_)
+            | ServeError::Peers(_)
             | ServeError::Certificate(_)
             | ServeError::CertificateFile { .. }
             | ServeError::Tls { .. }
@@ -126,7 +132,7 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
     let mut signals = StopSignals::catch().map_err(ServeError::Runtime)?;
     let given = given_certificate(&config.tls)?;
     let master = open(&config).await?;
-    let (server, ca) = match start(&config, master.clone(), given).await {
+    let (server, cluster, ca) = match start(&config, master.clone(), given).await {
         Ok(started) => started,
         Err(error) => {
             master.close().await;
@@ -135,7 +141,7 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
     };
     let address = server.local_addr().map_err(|error| ServeError::Bind { message: error.to_string() })?;
     let (stop, stopping) = watch::channel(false);
-    let collecting = tokio::spawn(collector::run(master.clone(), config.collect_interval, stopping.clone()));
+    let collecting = tokio::spawn(collector::run(cluster.clone(), config.collect_interval, stopping.clone()));
     let grace = config.shutdown_grace;
     let mut stopped = stopping;
     let serving = tokio::spawn(server.run(
@@ -152,7 +158,7 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
     notify(&[NotifyState::Stopping]);
     stop.send_replace(true);
     tokio::select! {
-        () = wind_down(serving, collecting, &master, grace) => {
+        () = wind_down(serving, collecting, &cluster, grace) => {
             tracing::info!("stopped");
             Ok(())
         }
@@ -166,7 +172,7 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
 async fn wind_down(
     serving: tokio::task::JoinHandle<usize>,
     collecting: tokio::task::JoinHandle<()>,
-    master: &Master,
+    cluster: &Cluster,
     grace: Duration,
 ) {
     match serving.await {
@@ -179,7 +185,7 @@ async fn wind_down(
         if let Err(error) = collecting.await {
             tracing::error!(%error, "the collector's task ended");
         }
-        master.close().await;
+        cluster.close().await;
     };
     if tokio::time::timeout(grace.max(CLOSE_TIME_MAX), closing).await.is_err() {
         tracing::warn!("the core took too long to close; nothing acknowledged is lost, the next start recovers");
@@ -237,7 +243,7 @@ async fn start(
     config: &ServeConfig,
     master: Arc<Master>,
     given: Option<TlsAcceptor>,
-) -> Result<(Server, Option<PathBuf>), ServeError> {
+) -> Result<(Server, Arc<Cluster>, Option<PathBuf>), ServeError> {
     warn_of_plain_http(config);
     let root = keys::root(&config.data, config.root.clone(), &local_endpoint(config), &SystemIds)?;
     if root.made {
@@ -261,10 +267,13 @@ async fn start(
         data: absolute(&config.data).display().to_string(),
         started: clock.wall(),
     };
-    let admin = AdminApi::new(master.clone(), metrics.clone(), clock, facts);
+    let others = peers::configure(config, &SystemIds).await?;
+    let opened = Cluster::federated(master, others).await;
+    let cluster = opened.map_err(|error| ServeError::Open { message: cannot_open(config, &error) })?;
+    let admin = AdminApi::new(cluster.clone(), metrics.clone(), clock, facts);
     let s3_limits = S3Limits::default();
     let s3 = S3Edge::new(
-        master.clone(),
+        cluster.clone(),
         S3EdgeConfig {
             region: config.region.clone(),
             credentials: Arc::new(root.keys),
@@ -277,7 +286,7 @@ async fn start(
     .map_err(|error| ConfigError::Option { option: "region", reason: error.to_string() })?
     .into_service();
     let front = Front::new(FrontConfig {
-        master,
+        cluster: cluster.clone(),
         s3,
         metrics,
         ids: RequestIds::new(&SystemIds),
@@ -287,7 +296,7 @@ async fn start(
         s3_limits,
     });
     let server = Server::bind(config.listen, tls, front).await.map_err(|error| bind_error(config.listen, &error))?;
-    Ok((server, ca))
+    Ok((server, cluster, ca))
 }
 
 fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {

@@ -16,6 +16,7 @@ mod body;
 mod digest;
 mod inbound;
 mod read;
+mod receive;
 mod store;
 mod syncer;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use backend::{
 };
 pub use body::{StagedBody, Stored, StoredBlob, StoredOutboard};
 pub use digest::{Digest, GROUP_BYTES, Outboard, TreeHasher};
+pub use receive::{Proof, ReceiveError, Receiving};
 pub use store::{BlobLimits, Blobs, BoxError, Observer, StoreError, TRANSFER_BUFFER_BYTES};
 pub use syncer::Syncer;

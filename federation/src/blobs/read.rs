@@ -62,6 +62,11 @@ impl Blobs {
     }
 }
 
+/// The hash tree of a large body, proved by its hash. For use in a `Blocking` job.
+pub(super) fn stored_outboard(blobs: &Blobs, blob: &StoredBlob) -> Result<Arc<Outboard>, BackendError> {
+    OpenBlob::new(blobs, blob.clone()).outboard()
+}
+
 fn within(blob: &StoredBlob, range: Range<u64>) -> Range<u64> {
     range.start.min(blob.length)..range.end.min(blob.length)
 }

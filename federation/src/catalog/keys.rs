@@ -279,12 +279,55 @@ pub fn commit_begun(layer: LayerId) -> Vec<u8> {
     [b"commit-".as_slice(), &layer.0].concat()
 }
 
+/// The row of `meta` that says below which counter a member knows every outcome.
+#[must_use]
+pub fn settled(member: MemberId) -> Vec<u8> {
+    [b"settled-".as_slice(), &member.0].concat()
+}
+
 /// `idempotency`
 #[must_use]
 pub fn idempotency(member: MemberId, counter: u64) -> Vec<u8> {
     let mut key = member.0.to_vec();
     key.extend(counter.to_be_bytes());
     key
+}
+
+/// `clusters`
+#[must_use]
+pub fn member(member: MemberId) -> Vec<u8> {
+    member.0.to_vec()
+}
+
+/// `grants`
+#[must_use]
+pub fn grant(bucket: BucketId, member: MemberId) -> Vec<u8> {
+    [bucket.0, member.0].concat()
+}
+
+/// `bodies`
+#[must_use]
+pub fn body(bucket: BucketId, hash: BlobHash) -> Vec<u8> {
+    [&bucket.0[..], &hash.0].concat()
+}
+
+/// The bucket and content of a key of `bodies`.
+#[must_use]
+pub fn split_body(key: &[u8]) -> Option<(BucketId, BlobHash)> {
+    let (bucket, hash) = key.split_at_checked(16)?;
+    Some((BucketId(bucket.try_into().ok()?), BlobHash(hash.try_into().ok()?)))
+}
+
+/// `publishes`
+#[must_use]
+pub fn publish(counter: u64) -> Vec<u8> {
+    counter.to_be_bytes().to_vec()
+}
+
+/// The prefix of `idempotency` of one member.
+#[must_use]
+pub fn idempotency_of(member: MemberId) -> Vec<u8> {
+    member.0.to_vec()
 }
 
 /// `tombstones`

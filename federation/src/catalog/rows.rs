@@ -7,8 +7,9 @@ use super::{CatalogError, Rows, Table};
 use crate::blobs::StoredOutboard;
 use crate::master::Versioning;
 use crate::types::{
-    Attributes, BucketId, BucketName, ChangeTime, Checksum, ChecksumAlgorithm, ChecksumKind, ContentHeader, FileId,
-    LayerId, MemberId, Number, ObjectPath, ObjectRecord, Pair, Piece, Summary, Term, Timestamp, UploadId,
+    Attributes, BlobHash, BucketId, BucketName, ChangeTime, Checksum, ChecksumAlgorithm, ChecksumKind, ClusterId,
+    ClusterName, Consistency, ContentHeader, FileId, LayerId, MemberId, Number, ObjectPath, ObjectRecord, Pair, Piece,
+    Rights, Summary, Term, Timestamp, UploadId,
 };
 
 /// What a row of a table holds.
@@ -64,6 +65,14 @@ records! {
     StagedRow = Staged,
     IdempotencyRow = Idempotency,
     TombstoneRow = Tombstones,
+    ClusterRow = Clusters,
+    InvitationRow = Invitations,
+    GrantRow = Grants,
+    LinkRow = Links,
+    FactRow = Facts,
+    VersionRow = Versions,
+    BodyRow = Bodies,
+    PublishRow = Publishes,
 }
 
 /// A bucket. The hottest row of all: every change writes it, once per batch.
@@ -107,6 +116,8 @@ pub struct BucketRow {
     pub open_layers: u32,
     /// Whether it has been deleted and waits for the collector.
     pub deleted: bool,
+    /// Whether another cluster numbers it: its row in `links` says which. What the log here would say, the home says.
+    pub linked: bool,
 }
 
 /// What a bucket name stands for.
@@ -304,6 +315,15 @@ pub enum SlotOwner {
         /// The slot's length.
         length: u32,
     },
+    /// The copy here of a body that other clusters know, too.
+    Shared {
+        /// The bucket.
+        bucket: BucketId,
+        /// The content.
+        hash: crate::types::BlobHash,
+        /// The slot's length.
+        length: u32,
+    },
 }
 
 impl SlotOwner {
@@ -314,7 +334,8 @@ impl SlotOwner {
             SlotOwner::Version { length, .. }
             | SlotOwner::Part { length, .. }
             | SlotOwner::Outboard { length, .. }
-            | SlotOwner::Staged { length, .. } => *length,
+            | SlotOwner::Staged { length, .. }
+            | SlotOwner::Shared { length, .. } => *length,
         }
     }
 }
@@ -460,13 +481,13 @@ pub enum StagedRow {
     Delete,
 }
 
-/// The answer to a change that another cluster published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The answer to a change that another cluster published, kept until that cluster says it has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRow {
     /// In which bucket.
     pub bucket: BucketId,
-    /// Under which number.
-    pub number: Number,
+    /// What was answered; none once the member gave the change up, so that it can no longer take place.
+    pub answer: Option<crate::master::PeerAnswer>,
 }
 
 /// A content that was taken out of every number.
@@ -476,4 +497,132 @@ pub struct TombstoneRow {
     pub change: Number,
     /// By whom.
     pub actor: String,
+}
+
+/// A cluster that this one has a link to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRow {
+    /// The fingerprint of its key.
+    pub cluster: ClusterId,
+    /// What it is called here.
+    pub name: ClusterName,
+    /// Where it can be reached; none if only it reaches this one.
+    pub address: Option<String>,
+    /// Since when it is known.
+    pub joined: Timestamp,
+}
+
+/// An invitation that nobody has used yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationRow {
+    /// Until when it may be used.
+    pub expires: Timestamp,
+}
+
+/// What a member may do with a bucket of this cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRow {
+    /// What.
+    pub rights: Rights,
+    /// Since when.
+    pub granted: Timestamp,
+    /// By whom.
+    pub actor: String,
+}
+
+/// A bucket that another cluster numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// Which cluster.
+    pub home: MemberId,
+    /// What the bucket is called there.
+    pub remote: BucketName,
+    /// The highest number that was seen; nothing older is ever shown as the newest.
+    pub seen: Number,
+    /// How fresh reads of the newest are here.
+    pub consistency: Consistency,
+}
+
+/// What the home of a linked bucket said of a key: over a stretch of numbers, from the one in the row's key on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactRow {
+    /// The last number of which it was said.
+    pub until: Number,
+    /// When that was asked, by this cluster's clock.
+    pub asked: Timestamp,
+    /// Whether S3 shows version ids in the bucket.
+    pub versioned: bool,
+    /// What the key is.
+    pub state: FactState,
+}
+
+/// What a key of a linked bucket is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FactState {
+    /// It has this version, with these tags as of the stretch.
+    Live {
+        /// The version.
+        number: Number,
+        /// Its ordinal.
+        ordinal: u32,
+        /// Whether S3 shows it as the `null` version.
+        null: bool,
+        /// Its tags.
+        tags: Vec<Pair>,
+    },
+    /// Its newest version is a delete marker.
+    Marker {
+        /// What S3 calls it.
+        version: crate::error::VersionName,
+        /// When it was made.
+        modified: Timestamp,
+    },
+    /// There is nothing.
+    Absent,
+}
+
+/// A version of a linked bucket. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// The key.
+    pub path: ObjectPath,
+    /// The content; its pieces are all [`Piece::Shared`].
+    pub record: ObjectRecord,
+}
+
+/// A body that more than one cluster knows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyRow {
+    /// Its length in bytes.
+    pub length: u64,
+    /// How many records of this cluster's log refer to it.
+    pub references: u64,
+    /// The copy here, if there is one.
+    pub copy: Option<Copy>,
+    /// Whether the copy was written here: others read it from here, and it is not evicted.
+    pub own: bool,
+    /// Who else has it, the one that wrote it first.
+    pub holders: Vec<MemberId>,
+    /// When the copy was last read, roughly.
+    pub used: Timestamp,
+}
+
+/// Where the copy of a shared body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Copy {
+    /// In a segment.
+    Slot(crate::types::Slot),
+    /// A large body, counted like those of this cluster's own buckets.
+    Blob,
+}
+
+/// A change that was sent to the home of a linked bucket and whose outcome is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRow {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The bodies that were made durable for it, which go again if it did not take place.
+    pub bodies: Vec<BlobHash>,
+    /// The upload that it completes, which ends if it did.
+    pub upload: Option<(ObjectPath, UploadId)>,
 }

@@ -13,6 +13,8 @@ pub const META_SWEPT: &[u8] = b"swept";
 pub const META_GENERATION: &[u8] = b"generation";
 /// The row of `meta-1` that stands there when the last close found over half of the catalog's file free.
 pub const META_COMPACT: &[u8] = b"compact";
+/// The row of `meta-1` below whose counter this cluster may have sent changes to others.
+pub const META_COUNTER: &[u8] = b"counter";
 /// The row of `meta-1` that holds the collector's clocks as of its last pass.
 pub const META_COLLECTED: &[u8] = b"collected";
 
@@ -83,6 +85,22 @@ tables! {
     Staged = "staged-1",
     /// member, counter → [`super::rows::IdempotencyRow`]
     Idempotency = "idempotency-1",
+    /// member → [`super::rows::ClusterRow`]: the clusters that this one has a link to
+    Clusters = "clusters-1",
+    /// BLAKE3 of an invitation's secret → [`super::rows::InvitationRow`]
+    Invitations = "invitations-1",
+    /// bucket id, member → [`super::rows::GrantRow`]: who a bucket of this cluster is shared with
+    Grants = "grants-1",
+    /// bucket id → [`super::rows::LinkRow`]: a bucket that another cluster numbers
+    Links = "links-1",
+    /// bucket id, path, ~from → [`super::rows::FactRow`]: what a linked bucket's home said of a key
+    Facts = "facts-1",
+    /// bucket id, number, ordinal → [`super::rows::VersionRow`]: versions of linked buckets, valid for ever
+    Versions = "versions-1",
+    /// bucket id, content hash → [`super::rows::BodyRow`]: bodies that came from or may go to other clusters
+    Bodies = "bodies-1",
+    /// counter → [`super::rows::PublishRow`]: changes sent to other clusters whose outcome is not known yet
+    Publishes = "publishes-1",
     /// user → its keys and rights
     Users = "users-1",
     /// bucket id, path, version → [`super::rows::TombstoneRow`]: contents taken out of every number

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::Master;
+use super::elsewhere::{Fetch, Wanted, nobody_brings};
 use super::home::Home;
 use super::readers::ReadGuard;
+use super::shared;
 use crate::blobs::{BackendError, Blobs, Stored, StoredBlob, StoredOutboard};
 use crate::catalog::rows::{BlobRow, MarkedRow, Record, RefCount, SlotOwner};
 use crate::catalog::{Catalog, KeyRange, Rows, Table, Transaction, keys};
@@ -70,7 +72,7 @@ pub(super) fn blob_row(rows: &(impl Rows + ?Sized), hash: BlobHash) -> Result<Op
 
 /// What becomes of a large body that was just stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Adopted {
+pub(crate) enum Adopted {
     /// The catalog names its file.
     Taken,
     /// The content was there already: its file is not needed.
@@ -143,11 +145,12 @@ pub(super) fn claim(txn: &mut Transaction<'_>, bucket: BucketId, piece: &Piece, 
             Ok(())
         }
         Piece::Blob { hash, .. } => claim_blob(txn, bucket, *hash),
+        Piece::Shared { hash, length } => shared::refer(txn, bucket, *hash, *length),
     }
 }
 
 /// Counts one more reference to a large body. Fails with `Conflict` if it is no longer there to refer to.
-fn claim_blob(txn: &mut Transaction<'_>, bucket: BucketId, hash: BlobHash) -> Result<()> {
+pub(super) fn claim_blob(txn: &mut Transaction<'_>, bucket: BucketId, hash: BlobHash) -> Result<()> {
     let mut row = blob_row(txn, hash)?.ok_or(Error::Conflict)?;
     if row.marked {
         row.marked = false;
@@ -175,6 +178,7 @@ pub(super) fn release(txn: &mut Transaction<'_>, bucket: BucketId, piece: &Piece
             txn.remove(Table::Slots, keys::slot(slot.segment, slot.offset));
             return Ok(());
         }
+        Piece::Shared { hash, .. } => return shared::unrefer(txn, bucket, *hash),
         Piece::Blob { hash, .. } => *hash,
     };
     let key = keys::blob_ref(hash, bucket);
@@ -213,13 +217,15 @@ impl Home<'_, '_> {
 }
 
 impl Home<'_, '_> {
-    /// Claims only the large bodies that a record itself refers to.
+    /// Claims only the large and shared bodies that a record itself refers to.
     pub(super) fn claim_large(&mut self, body: &Body) -> Result<()> {
         for piece in pieces(body) {
-            if let Piece::Blob { hash, .. } = piece
-                && blob_row(self.txn, hash)?.is_some()
-            {
-                claim_blob(self.txn, self.id, hash)?;
+            match piece {
+                Piece::Blob { hash, .. } if blob_row(self.txn, hash)?.is_some() => {
+                    claim_blob(self.txn, self.id, hash)?;
+                }
+                Piece::Shared { hash, length } => shared::refer(self.txn, self.id, hash, length)?,
+                Piece::Blob { .. } | Piece::Slot(_) => {}
             }
         }
         Ok(())
@@ -239,6 +245,8 @@ pub(super) fn listed_parts(rows: &(impl Rows + ?Sized), blobs: &Blobs, list: &Pi
             let row = blob_row(rows, *hash)?.ok_or_else(|| missing_blob(*hash))?;
             blobs.read_range(&stored(*hash, row), 0..*length)?
         }
+        // Lists are written where their version is numbered.
+        Piece::Shared { hash, .. } => return Err(missing_blob(*hash)),
     };
     postcard::from_bytes(&bytes)
         .map_err(|error| Error::Damaged { what: "a list of parts".to_owned(), source: error.into() })
@@ -269,6 +277,16 @@ pub(super) fn stored(hash: BlobHash, row: BlobRow) -> StoredBlob {
     StoredBlob { hash, length: row.length, file: row.file, outboard: row.outboard }
 }
 
+/// A piece of this cluster's own as what was stored.
+pub(super) fn stored_piece(rows: &(impl Rows + ?Sized), piece: &Piece) -> Result<Stored> {
+    match piece {
+        Piece::Slot(slot) => Ok(Stored::Slot(*slot)),
+        Piece::Blob { hash, .. } | Piece::Shared { hash, .. } => {
+            Ok(Stored::Blob(stored(*hash, blob_row(rows, *hash)?.ok_or(Error::Conflict)?)))
+        }
+    }
+}
+
 /// Where a piece's bytes are, found when the read begins.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
@@ -278,12 +296,16 @@ pub(super) enum Source {
     Blob(BlobHash),
     /// Here already, compared with their hash.
     Memory(Bytes),
+    /// In another cluster.
+    Elsewhere(Box<Wanted>),
 }
 
 /// The bytes of a version, read as they are asked for.
 pub struct BodyReader {
     pub(super) blobs: Blobs,
     pub(super) catalog: Arc<dyn Catalog>,
+    /// Brings what is not here.
+    pub(super) fetch: Option<Arc<dyn Fetch>>,
     pub(super) length: u64,
     /// The pieces in order, each with its length.
     pub(super) pieces: Vec<(u64, Source)>,
@@ -317,6 +339,18 @@ impl BodyReader {
         }
     }
 
+    /// As [`BodyReader::read`], but what is in another cluster has begun to arrive when this returns: whoever says first
+    /// that there are bytes can still say that there are none.
+    pub async fn begin(self, range: Range<u64>) -> Result<ByteStream> {
+        let is_here = !self.pieces.iter().any(|(_, source)| matches!(source, Source::Elsewhere(_)));
+        let mut bytes = self.read(range);
+        if is_here {
+            return Ok(bytes);
+        }
+        let first = bytes.next().await.transpose()?;
+        Ok(Box::pin(stream::iter(first.map(Ok)).chain(bytes)))
+    }
+
     /// The bytes of `range`, each compared with its hash before it is handed out. The range is cut to the body.
     #[must_use]
     pub fn read(self, range: Range<u64>) -> ByteStream {
@@ -335,16 +369,22 @@ impl BodyReader {
             }
             begin = end;
         }
-        let (blobs, catalog, guard) = (self.blobs, self.catalog, self.guard);
+        let (blobs, catalog, fetch, guard) = (self.blobs, self.catalog, self.fetch, self.guard);
         Box::pin(stream::iter(wanted).flat_map(move |(range, source)| {
             // The guard lives as long as the stream.
             let _ = &guard;
-            read_piece(blobs.clone(), Arc::clone(&catalog), source, range)
+            read_piece(blobs.clone(), Arc::clone(&catalog), fetch.clone(), source, range)
         }))
     }
 }
 
-fn read_piece(blobs: Blobs, catalog: Arc<dyn Catalog>, source: Source, range: Range<u64>) -> ByteStream {
+fn read_piece(
+    blobs: Blobs,
+    catalog: Arc<dyn Catalog>,
+    fetch: Option<Arc<dyn Fetch>>,
+    source: Source,
+    range: Range<u64>,
+) -> ByteStream {
     let opened = async move {
         let bytes = match source {
             Source::Memory(bytes) => bytes,
@@ -355,7 +395,15 @@ fn read_piece(blobs: Blobs, catalog: Arc<dyn Catalog>, source: Source, range: Ra
                 let bytes = blobs.stream(blob, range).map(|bytes| bytes.map_err(Error::from));
                 return Ok::<ByteStream, Error>(Box::pin(bytes));
             }
+            Source::Elsewhere(wanted) => {
+                let fetch = fetch.ok_or_else(|| nobody_brings(&wanted))?;
+                return Ok(fetch.read(*wanted, range));
+            }
         };
+        if range.end > bytes.len() as u64 {
+            let what = "a small body".to_owned();
+            return Err(Error::Damaged { what, source: "it is shorter than its version says".into() });
+        }
         let bytes = bytes.slice(to_usize(range.start)..to_usize(range.end));
         Ok(Box::pin(stream::once(std::future::ready(Ok(bytes)))))
     };

@@ -10,7 +10,7 @@ use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result};
 use crate::types::{BucketAt, BucketId, BucketName, ChangeTime, Number, Pair, Term, Timestamp};
 
-fn info(id: BucketId, row: BucketRow) -> BucketInfo {
+pub(super) fn info(id: BucketId, row: BucketRow) -> BucketInfo {
     BucketInfo {
         id,
         name: row.name,
@@ -68,6 +68,7 @@ impl Master {
                     released: false,
                     open_layers: 0,
                     deleted: false,
+                    linked: false,
                 };
                 names.bucket = Some(id);
                 txn.put(key, &names);
@@ -173,7 +174,7 @@ impl Master {
 }
 
 impl Home<'_, '_> {
-    fn configure(&mut self, who: &Author, change: &BucketChange, wall: Timestamp) -> Result<Number> {
+    pub(super) fn configure(&mut self, who: &Author, change: &BucketChange, wall: Timestamp) -> Result<Number> {
         let (tag, row) = match change {
             BucketChange::Versioning(Versioning::Off) => {
                 return Err(Error::InvalidRequest {

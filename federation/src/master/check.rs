@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use super::Master;
 use super::body::{blob_row, listed_parts, load_parts, pieces, verify};
 use super::request::{CheckOptions, CheckReport, Counts, DiskUsage};
+use super::shared;
 use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
-    AttributesRow, BlobRow, BucketRow, Change, ChangeRow, CompletedRow, ConfigRow, CurrentRow, HistoryRow,
-    IdempotencyRow, LayerRow, NameRow, NullRow, PartRow, PinRow, Record, RefCount, SlotOwner, StagedRow, TagRow,
-    TombstoneRow, UploadRow,
+    AttributesRow, BlobRow, BodyRow, BucketRow, Change, ChangeRow, ClusterRow, CompletedRow, ConfigRow, Copy,
+    CurrentRow, FactRow, GrantRow, HistoryRow, IdempotencyRow, InvitationRow, LayerRow, LinkRow, NameRow, NullRow,
+    PartRow, PinRow, PublishRow, Record, RefCount, SlotOwner, StagedRow, TagRow, TombstoneRow, UploadRow, VersionRow,
 };
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
@@ -234,6 +235,14 @@ impl Pass<'_> {
             Table::Staged => Ok(StagedRow::decode(value).map(drop)?),
             Table::Idempotency => Ok(IdempotencyRow::decode(value).map(drop)?),
             Table::Tombstones => Ok(TombstoneRow::decode(value).map(drop)?),
+            Table::Clusters => Ok(ClusterRow::decode(value).map(drop)?),
+            Table::Invitations => Ok(InvitationRow::decode(value).map(drop)?),
+            Table::Grants => Ok(GrantRow::decode(value).map(drop)?),
+            Table::Links => Ok(LinkRow::decode(value).map(drop)?),
+            Table::Facts => Ok(FactRow::decode(value).map(drop)?),
+            Table::Versions => Ok(VersionRow::decode(value).map(drop)?),
+            Table::Bodies => Ok(BodyRow::decode(value).map(drop)?),
+            Table::Publishes => Ok(PublishRow::decode(value).map(drop)?),
             // All that these rows say is in their keys, or known to their readers alone.
             Table::Marked | Table::Held | Table::Users | Table::Meta => Ok(()),
         }
@@ -304,6 +313,8 @@ impl Pass<'_> {
                 }
                 _ => self.find(format!("{what}: the catalog has no body {hash}")),
             },
+            // Where its copy is, if there is one, the pass over the bodies looks.
+            Piece::Shared { .. } => {}
         }
         Ok(())
     }
@@ -318,6 +329,7 @@ impl Pass<'_> {
             }
             SlotOwner::Outboard { hash, .. } => blob_row(self.view, *hash)?.is_some(),
             SlotOwner::Staged { .. } => true,
+            SlotOwner::Shared { bucket, hash, .. } => shared::here(self.view, *bucket, *hash)?.is_some(),
         };
         if !exists {
             let at = keys::split_slot(key).map(|(segment, offset)| format!("{:08x} at {offset}", segment.0));
@@ -395,6 +407,15 @@ fn check_counts(view: &dyn View, blobs: &Blobs) -> Result<CheckReport> {
         if let (StagedRow::Put(record), Some(bucket)) = (StagedRow::decode(&value)?, begun) {
             pieces(&record.body).iter().for_each(|piece| count(bucket_of(&bucket), piece));
         }
+    }
+    for row in view.range(Table::Bodies, KeyRange::prefix(&[]))? {
+        let (key, value) = row?;
+        let (Some((bucket, hash)), BodyRow { length, copy: Some(Copy::Blob), .. }) =
+            (keys::split_body(&key), BodyRow::decode(&value)?)
+        else {
+            continue;
+        };
+        count(bucket, &Piece::Blob { hash, length });
     }
     for row in view.range(Table::BlobRefs, KeyRange::prefix(&[]))? {
         let (key, value) = row?;

@@ -1,16 +1,29 @@
 //! A bucket at its home, inside a transaction: where numbers are issued and changes recorded.
 
-use crate::catalog::rows::{BucketRow, Change, ChangeRow, NameRow, Record};
+use crate::catalog::rows::{BucketRow, Change, ChangeRow, LinkRow, NameRow, Record};
 use crate::catalog::{Rows, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
-use crate::types::{BucketId, BucketName, ChangeTime, Number, ObjectPath, Timestamp};
+use crate::types::{BucketId, BucketName, ChangeTime, MemberId, Number, ObjectPath, Timestamp};
 
 /// The id and row of a bucket that exists.
+///
+/// What is read or changed of it here is what is kept here: of a bucket that another cluster numbers, its uploads.
 pub(super) fn bucket(rows: &(impl Rows + ?Sized), name: &BucketName) -> Result<(BucketId, BucketRow)> {
     let missing = || Error::NoSuchBucket { bucket: name.clone() };
     let id = NameRow::load(rows, &keys::name(name))?.and_then(|row| row.bucket).ok_or_else(missing)?;
     let row = BucketRow::load(rows, &keys::bucket(id))?.ok_or_else(missing)?;
+    Ok((id, row))
+}
+
+/// The id and row of a bucket that this cluster numbers.
+pub(super) fn numbered(rows: &(impl Rows + ?Sized), name: &BucketName) -> Result<(BucketId, BucketRow)> {
+    let (id, row) = bucket(rows, name)?;
+    if row.linked {
+        let link = LinkRow::load(rows, &keys::bucket(id))?;
+        let home = link.map(|link| link.home.to_string()).unwrap_or_default();
+        return Err(Error::NotHome { bucket: name.clone(), home });
+    }
     Ok((id, row))
 }
 
@@ -26,6 +39,8 @@ pub(super) struct Stamp {
 #[derive(Clone, Debug)]
 pub(super) struct Author {
     pub(super) actor: String,
+    /// The member it came from, and its counter.
+    pub(super) origin: Option<(MemberId, u64)>,
 }
 
 /// A bucket inside a transaction. What is changed of its row is written by [`Home::save`].
@@ -38,6 +53,12 @@ pub(super) struct Home<'t, 'v> {
 impl<'t, 'v> Home<'t, 'v> {
     /// Opens a bucket by its name.
     pub(super) fn open(txn: &'t mut Transaction<'v>, name: &BucketName) -> Result<Self> {
+        let (id, row) = numbered(txn, name)?;
+        Ok(Home { txn, id, row })
+    }
+
+    /// Opens a bucket by its name for what is kept of it here, whoever numbers it: its uploads.
+    pub(super) fn open_any(txn: &'t mut Transaction<'v>, name: &BucketName) -> Result<Self> {
         let (id, row) = bucket(txn, name)?;
         Ok(Home { txn, id, row })
     }
@@ -74,7 +95,7 @@ impl<'t, 'v> Home<'t, 'v> {
         let row = ChangeRow {
             time: stamp.time,
             actor: author.actor.clone(),
-            origin: None,
+            origin: author.origin,
             previous,
             ended,
             path: path.cloned(),

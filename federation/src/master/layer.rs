@@ -232,7 +232,7 @@ fn fold(
     let key = keys::layer(id, number);
     let Some(mut layer) = <LayerRow as crate::catalog::rows::Record>::load(txn, &key)? else { return Ok(()) };
     let Some(mut home) = Home::open_id(txn, id)? else { return Ok(()) };
-    let who = Author { actor: layer.actor.clone() };
+    let who = Author { actor: layer.actor.clone(), origin: None };
     let staged = match &layer.source {
         LayerSource::Staged { layer, .. } => Some(*layer),
         LayerSource::Snapshot { .. } => None,

@@ -86,7 +86,7 @@ pub(super) struct Lens<'a> {
 impl<'a> Lens<'a> {
     /// A state by its name.
     pub(super) fn open(rows: &'a dyn Rows, at: &BucketAt) -> Result<Self> {
-        let (id, row) = home::bucket(rows, &at.bucket)?;
+        let (id, row) = home::numbered(rows, &at.bucket)?;
         let number = match &at.snapshot {
             None => Number::MAX,
             Some(snapshot) => resolve(rows, id, &row, snapshot)?,
@@ -117,6 +117,11 @@ impl<'a> Lens<'a> {
             Some(ConfigRow::Versioning(versioning)) => Ok(versioning),
             _ => Ok(super::Versioning::Off),
         }
+    }
+
+    /// The number of the newest layer that lies over it.
+    pub(super) fn newest_layer(&self) -> Option<Number> {
+        self.layers.first().map(|layer| layer.number)
     }
 
     /// Whether layers lie over it.

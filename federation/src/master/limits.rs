@@ -52,6 +52,12 @@ pub enum Limit {
     SnapshotMessageBytes,
     /// `commit_stage_keys_max`
     CommitStageKeys,
+    /// `invitations_max`
+    Invitations,
+    /// `clusters_max`
+    Clusters,
+    /// `tree_bytes_max`
+    TreeBytes,
 }
 
 impl std::fmt::Display for Limit {
@@ -62,6 +68,9 @@ impl std::fmt::Display for Limit {
             Limit::BucketUploads => "bucket_uploads_max",
             Limit::SnapshotMessageBytes => "snapshot_message_bytes_max",
             Limit::CommitStageKeys => "commit_stage_keys_max",
+            Limit::Invitations => "invitations_max",
+            Limit::Clusters => "clusters_max",
+            Limit::TreeBytes => "tree_bytes_max",
         })
     }
 }

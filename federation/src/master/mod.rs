@@ -5,36 +5,48 @@
 
 mod body;
 mod bucket;
+mod cache;
 mod check;
 mod collect;
 mod diff;
+mod elsewhere;
 mod generation;
 mod home;
 mod key;
 mod layer;
 mod lens;
 mod limits;
+mod linked;
 mod list;
+mod look;
 mod multipart;
 mod open;
+mod publish;
 mod read;
 mod readers;
 mod request;
 mod restore;
+mod serve;
+mod share;
+mod shared;
 mod snapshot;
 mod write;
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub use body::{BodyReader, ByteStream};
+pub use cache::CacheUsage;
+pub use elsewhere::{Fetch, Later, PiecePlace, Wanted};
 pub use layer::{Commit, StagedChange};
 pub use limits::{Limit, Limits};
 pub(crate) use list::common_prefix;
+pub use look::{Found, Look, Looked};
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
+pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
 
 pub use crate::catalog::Durability;
@@ -67,6 +79,10 @@ pub struct Master {
     collecting: Arc<tokio::sync::Mutex<()>>,
     /// What the last life of the process left behind.
     leftovers: Arc<Mutex<collect::Leftovers>>,
+    /// Brings bodies from other clusters.
+    fetch: Arc<OnceLock<Arc<dyn elsewhere::Fetch>>>,
+    /// Which copies of other clusters' bodies were read lately.
+    read_lately: Arc<cache::ReadLately>,
     /// When this life began, since boot.
     opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.
@@ -92,8 +108,23 @@ impl Master {
         &self.limits
     }
 
+    /// The catalog's writer, for what other clusters say.
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Time.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Randomness.
+    pub(crate) fn ids(&self) -> &Arc<dyn IdSource> {
+        &self.ids
+    }
+
     /// Refuses writes while less than the reserve is free, before they reach the catalog.
-    fn admit(&self) -> Result<()> {
+    pub(crate) fn admit(&self) -> Result<()> {
         // Rarely more than a look at the clock: the disk's answer is kept for a moment.
         Ok(self.blobs.backend().admit(CATALOG_WRITE_BYTES, Urgency::Normal)?)
     }
@@ -106,7 +137,10 @@ impl Master {
     }
 
     /// Runs `work` to its end even if the caller stops waiting for it.
-    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         match tokio::spawn(work).await {
             Ok(result) => result,
             Err(error) => Err(Error::Storage { doing: "running a task", source: error.into() }),

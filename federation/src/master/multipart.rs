@@ -67,7 +67,7 @@ impl Master {
         let (name, actor) = (name.clone(), actor.0.clone());
         self.writer
             .transact(move |txn| {
-                let mut home = Home::open(txn, &name)?;
+                let mut home = Home::open_any(txn, &name)?;
                 Limits::check(Limit::BucketUploads, home.row.uploads + 1, maximum)?;
                 let row = UploadRow {
                     begun,
@@ -136,7 +136,8 @@ impl Master {
                 finish::<UploadedPart>(body, outcome)
             }
             PartBody::Reference(version) => {
-                let (body, _, guards) = self.copy_body(&version.record.body, Urgency::Normal).await?;
+                let body = self.localize(&version).await?;
+                let (body, _, guards) = self.copy_body(&body, Urgency::Normal).await?;
                 let piece = match body {
                     Body::Empty => None,
                     Body::Whole(piece) => Some(piece),
@@ -162,16 +163,32 @@ impl Master {
     ) -> Result<(UploadedPart, Adopted)> {
         self.writer
             .transact(move |txn| {
-                let (id, _) = bucket(txn, &name)?;
+                let (id, bucket) = bucket(txn, &name)?;
                 load_upload(txn, id, &path, upload)?;
                 let key = keys::part(upload, number);
+                let mut row = row;
                 let taken = match &stored {
+                    // Other clusters will read it from here.
+                    Some((stored, damaged)) if bucket.linked => {
+                        row.piece = row.piece.map(|piece| piece.shared());
+                        super::shared::keep_own(txn, id, stored, row.modified, *damaged)?
+                    }
+                    None if bucket.linked => {
+                        if let Some(piece) = row.piece {
+                            let there = super::body::stored_piece(txn, &piece)?;
+                            super::shared::keep_own(txn, id, &there, row.modified, None)?;
+                            row.piece = Some(piece.shared());
+                        }
+                        Adopted::Taken
+                    }
                     Some((Stored::Blob(blob), damaged)) => adopt(txn, blob, *damaged)?,
                     _ => Adopted::Taken,
                 };
                 // The new piece is claimed first: it may be the content of the one it replaces.
                 let replaced = PartRow::load(txn, &key)?.and_then(|row| row.piece);
-                if let Some(piece) = &row.piece {
+                if let Some(piece) = &row.piece
+                    && !bucket.linked
+                {
                     claim(txn, id, piece, Owner::Part(upload, number))?;
                 }
                 if let Some(piece) = &replaced {
@@ -236,19 +253,8 @@ impl Master {
         let (name, path) = (name.clone(), path.clone());
         self.writer
             .transact(move |txn| {
-                let mut home = Home::open(txn, &name)?;
-                let id = home.id;
-                load_upload(home.txn, id, &path, upload)?;
-                for (number, row) in load_all(home.txn, upload)? {
-                    if let Some(piece) = &row.piece {
-                        release(home.txn, id, piece)?;
-                    }
-                    home.txn.remove(Table::Parts, keys::part(upload, number));
-                }
-                home.txn.remove(Table::Uploads, keys::upload(id, &path, upload));
-                home.row.uploads = home.row.uploads.saturating_sub(1);
-                home.save();
-                Ok(())
+                let mut home = Home::open_any(txn, &name)?;
+                end_upload(&mut home, &path, upload)
             })
             .await
     }
@@ -333,7 +339,7 @@ impl Master {
     }
 
     /// The body of an object with these parts. A long list of them is stored as a body of its own.
-    async fn body_of(&self, parts: &[Part]) -> Result<(Body, Option<SlotGuard>)> {
+    pub(super) async fn body_of(&self, parts: &[Part]) -> Result<(Body, Option<SlotGuard>)> {
         if parts.len() <= INLINE_PARTS_MAX {
             return Ok((Body::Parts(parts.to_vec()), None));
         }
@@ -349,6 +355,22 @@ impl Master {
         let count = u16::try_from(parts.len()).unwrap_or(u16::MAX);
         Ok((Body::PartList { list: Piece::Slot(guard.slot()), count, slots }, Some(guard)))
     }
+}
+
+/// Ends an upload and lets go of its parts.
+pub(super) fn end_upload(home: &mut Home<'_, '_>, path: &ObjectPath, upload: UploadId) -> Result<()> {
+    let id = home.id;
+    load_upload(home.txn, id, path, upload)?;
+    for (number, row) in load_all(home.txn, upload)? {
+        if let Some(piece) = &row.piece {
+            release(home.txn, id, piece)?;
+        }
+        home.txn.remove(Table::Parts, keys::part(upload, number));
+    }
+    home.txn.remove(Table::Uploads, keys::upload(id, path, upload));
+    home.row.uploads = home.row.uploads.saturating_sub(1);
+    home.save();
+    Ok(())
 }
 
 /// The parts that a completion names, checked against those that were uploaded.
@@ -401,35 +423,16 @@ fn complete(
     minimum: u64,
 ) -> Result<Written> {
     let (parts, body, request) = chosen;
-    let row = load_upload(home.txn, home.id, path, upload)?;
-    let all = load_all(home.txn, upload)?;
+    let (mut record, now) = completed_record(home.txn, home.id, path, upload, request, minimum)?;
     // A part that was replaced since the list was written would be named by the wrong bytes.
-    if choose(&request.parts, all.clone(), &row, minimum)? != *parts {
+    if now != *parts {
         return Err(Error::Conflict);
     }
+    let all = load_all(home.txn, upload)?;
     request.precondition.check(path, newest(home, path)?.as_ref())?;
-    let size = parts.iter().map(Part::length).sum();
-    if request.size.is_some_and(|stated| stated != size) {
-        return Err(Error::InvalidRequest { reason: format!("the parts have {size} bytes, not what was stated") });
-    }
-    let checksum = object_checksum(&row, parts)?;
-    if let Some((algorithm, value)) = &request.checksum {
-        let matches = checksum.as_ref().is_some_and(|sum| sum.algorithm == *algorithm && sum.value == *value);
-        if !matches {
-            return Err(Error::ChecksumMismatch);
-        }
-    }
     let stamp = home.issue(wall);
-    let record = ObjectRecord {
-        body: body.clone(),
-        size,
-        etag: etag_of(parts),
-        modified: stamp.time.wall,
-        checksum,
-        headers: row.headers,
-        metadata: row.metadata,
-        tags: row.tags,
-    };
+    record.body = body.clone();
+    record.modified = stamp.time.wall;
     let owner = Owner::Version(home.id, stamp.number, stamp.ordinal);
     hand_over(home.txn, home.id, parts, all, body, owner, upload)?;
     home.txn.remove(Table::Uploads, keys::upload(home.id, path, upload));
@@ -438,6 +441,41 @@ fn complete(
     let completed = CompletedRow { bucket: home.id, path: path.clone(), summary, time: wall };
     home.txn.put(keys::parts_of(upload), &completed);
     Ok(written(home, &summary, &record))
+}
+
+/// What an upload becomes when it is completed so, and its parts.
+pub(super) fn completed_record(
+    txn: &Transaction<'_>,
+    id: BucketId,
+    path: &ObjectPath,
+    upload: UploadId,
+    request: &CompleteRequest,
+    minimum: u64,
+) -> Result<(ObjectRecord, Vec<Part>)> {
+    let row = load_upload(txn, id, path, upload)?;
+    let parts = choose(&request.parts, load_all(txn, upload)?, &row, minimum)?;
+    let size = parts.iter().map(Part::length).sum();
+    if request.size.is_some_and(|stated| stated != size) {
+        return Err(Error::InvalidRequest { reason: format!("the parts have {size} bytes, not what was stated") });
+    }
+    let checksum = object_checksum(&row, &parts)?;
+    if let Some((algorithm, value)) = &request.checksum {
+        let matches = checksum.as_ref().is_some_and(|sum| sum.algorithm == *algorithm && sum.value == *value);
+        if !matches {
+            return Err(Error::ChecksumMismatch);
+        }
+    }
+    let record = ObjectRecord {
+        body: Body::Parts(parts.clone()),
+        size,
+        etag: etag_of(&parts),
+        modified: Timestamp(0),
+        checksum,
+        headers: row.headers,
+        metadata: row.metadata,
+        tags: row.tags,
+    };
+    Ok((record, parts))
 }
 
 /// Turns the upload's references into the object's; what was uploaded and not named is let go.

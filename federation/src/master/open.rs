@@ -188,6 +188,8 @@ impl Master {
             commits: Arc::default(),
             collecting: Arc::default(),
             leftovers: Arc::default(),
+            fetch: Arc::default(),
+            read_lately: Arc::default(),
             opened: clock_at_open,
             _lock: lock,
         };

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::body::{BodyReader, Source, load_parts};
+use super::elsewhere::{Found, Place};
 use super::key::{self, name_of};
 use super::lens::{Lens, Live, Seen};
 use super::readers::Held;
@@ -43,14 +44,31 @@ impl Master {
     }
 
     async fn try_get(&self, at: &BucketAt, path: &ObjectPath, which: Which) -> Result<Opened> {
+        let (at, path) = (at.clone(), path.clone());
+        self.open_with(move |view| version(&Lens::open(view, &at)?, &path, which)).await
+    }
+
+    /// The body of a version that was looked up before, here or in another cluster.
+    pub async fn open_version(&self, version: Version) -> Result<Opened> {
+        self.open_with(move |_| Ok(version)).await
+    }
+
+    async fn open_with(
+        &self,
+        look_up: impl FnOnce(&dyn crate::catalog::View) -> Result<Version> + Send + 'static,
+    ) -> Result<Opened> {
         let guard = self.readers.announce();
-        let (at, path, blobs) = (at.clone(), path.clone(), self.blobs.clone());
+        let (blobs, fetch) = (self.blobs.clone(), std::sync::Arc::clone(&self.fetch));
+        let (lately, now) = (std::sync::Arc::clone(&self.read_lately), self.clock.wall());
         let catalog = std::sync::Arc::clone(self.writer.catalog());
         self.writer
             .read(move |view| {
-                let version = version(&Lens::open(view, &at)?, &path, which)?;
+                let version = look_up(view)?;
                 let parts = load_parts(view, &blobs, &version.record.body)?;
-                let (pieces, held) = sources(&blobs, &version.record.body, &parts)?;
+                let (pieces, held) = sources(view, &blobs, &version, &parts)?;
+                for piece in pieces_of(&version.record.body, &parts).filter(Piece::is_shared) {
+                    lately.note(version.bucket, piece.hash(), now);
+                }
                 let guard = if held.is_empty() {
                     None
                 } else {
@@ -60,11 +78,12 @@ impl Master {
                 let length = version.record.size;
                 if pieces.iter().try_fold(0u64, |sum, (piece, _)| sum.checked_add(*piece)) != Some(length) {
                     return Err(Error::Damaged {
-                        what: format!("version {} of {path}", version.number),
+                        what: format!("version {} of {}", version.number, version.path),
                         source: "its pieces do not add up to its size".into(),
                     });
                 }
-                Ok(Opened { version, body: BodyReader { blobs, catalog, length, pieces, guard } })
+                let fetch = fetch.get().cloned();
+                Ok(Opened { version, body: BodyReader { blobs, catalog, fetch, length, pieces, guard } })
             })
             .await
     }
@@ -145,28 +164,62 @@ pub(super) fn version(lens: &Lens<'_>, path: &ObjectPath, which: Which) -> Resul
         versioned: lens.versioning()? != Versioning::Off,
         tag_count: record.tags.len(),
         at: lens.number(),
+        age: None,
+        bucket: lens.id,
+        ordinal: live.summary.ordinal,
         origin: live.layered.is_none().then_some((lens.id, live.summary)),
         record,
     })
 }
 
+/// The pieces of a body in order.
+fn pieces_of<'a>(body: &'a Body, parts: &'a [Part]) -> impl Iterator<Item = Piece> + 'a {
+    let whole = match body {
+        Body::Whole(piece) => Some(*piece),
+        Body::Empty | Body::Parts(_) | Body::PartList { .. } => None,
+    };
+    whole.into_iter().chain(parts.iter().filter_map(|part| part.piece))
+}
+
 type Sources = (Vec<(u64, Source)>, Vec<Held>);
 
 /// Where a body's pieces are, and what of it the collector has to leave alone. A body of one small piece is read.
-fn sources(blobs: &Blobs, body: &Body, parts: &[Part]) -> Result<Sources> {
-    let whole = match body {
-        Body::Whole(piece) => Some(*piece),
-        _ => None,
+fn sources(rows: &dyn crate::catalog::View, blobs: &Blobs, version: &Version, parts: &[Part]) -> Result<Sources> {
+    let place = Place::of(version);
+    let find = |piece: Piece| match piece {
+        Piece::Shared { hash, length } => place.find(rows, hash, length),
+        piece @ (Piece::Slot(_) | Piece::Blob { .. }) => Ok(Found::Here(piece)),
     };
-    if let Some(Piece::Slot(slot)) = whole {
-        let bytes: Bytes = blobs.read_slot(&slot)?;
-        return Ok((vec![(bytes.len() as u64, Source::Memory(bytes))], Vec::new()));
+    if let Body::Whole(piece) = version.record.body {
+        return match find(piece)? {
+            Found::Here(Piece::Slot(slot)) => {
+                let bytes: Bytes = blobs.read_slot(&slot)?;
+                Ok((vec![(bytes.len() as u64, Source::Memory(bytes))], Vec::new()))
+            }
+            found => {
+                let mut held = Vec::new();
+                let source = source(piece.length(), found, &mut held);
+                Ok((vec![source], held))
+            }
+        };
     }
-    let pieces = whole.into_iter().chain(parts.iter().filter_map(|part| part.piece));
-    Ok(pieces
-        .map(|piece| match piece {
-            Piece::Slot(slot) => ((piece.length(), Source::Slot(slot)), Held::Segment(slot.segment)),
-            Piece::Blob { hash, length } => ((length, Source::Blob(hash)), Held::Blob(hash)),
-        })
-        .unzip())
+    let mut held = Vec::new();
+    let pieces = parts.iter().filter_map(|part| part.piece);
+    let sources = pieces.map(|piece| Ok(source(piece.length(), find(piece)?, &mut held))).collect::<Result<_>>()?;
+    Ok((sources, held))
+}
+
+/// Where a piece is read from, and what the collector has to leave alone for it.
+fn source(length: u64, found: Found, held: &mut Vec<Held>) -> (u64, Source) {
+    match found {
+        Found::Here(Piece::Slot(slot)) => {
+            held.push(Held::Segment(slot.segment));
+            (length, Source::Slot(slot))
+        }
+        Found::Here(Piece::Blob { hash, .. } | Piece::Shared { hash, .. }) => {
+            held.push(Held::Blob(hash));
+            (length, Source::Blob(hash))
+        }
+        Found::Elsewhere(wanted) => (length, Source::Elsewhere(wanted)),
+    }
 }

@@ -25,7 +25,7 @@ pub enum Versioning {
 }
 
 /// What is known of a bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct BucketInfo {
     /// Its id.
     pub id: BucketId,
@@ -54,7 +54,7 @@ pub struct BucketInfo {
 }
 
 /// Which version of a key is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Which {
     /// The newest.
     Newest,
@@ -73,14 +73,20 @@ pub struct Version {
     pub name: VersionName,
     /// Whether S3 shows version ids in this bucket.
     pub versioned: bool,
+    /// The bucket.
+    pub bucket: BucketId,
+    /// Which of its number's changes it was.
+    pub ordinal: u32,
     /// Its content, with the tags that it has as of the state that was read.
     pub record: ObjectRecord,
     /// How many these are.
     pub tag_count: usize,
     /// What the state that was read is numbered.
     pub at: Number,
+    /// How old what was read may be, where another cluster numbers the bucket and could not be asked.
+    pub age: Option<std::time::Duration>,
     /// Where the log has its record; none while it comes from a layer.
-    pub(super) origin: Option<(BucketId, Summary)>,
+    pub(crate) origin: Option<(BucketId, Summary)>,
 }
 
 /// A version with its body.
@@ -106,7 +112,7 @@ pub struct PartInfo {
 }
 
 /// One side of a conditional write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum EtagMatch {
     /// `*`: any object.
     Any,
@@ -115,7 +121,7 @@ pub enum EtagMatch {
 }
 
 /// What must hold of a key's newest version when a write takes place; checked inside the transaction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Precondition {
     /// `If-Match`
     pub if_match: Option<EtagMatch>,
@@ -174,7 +180,7 @@ pub enum PartBody {
 }
 
 /// A write that took place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// The number of the change: `x-elton-version`.
     pub number: Number,
@@ -191,7 +197,7 @@ pub struct Written {
 }
 
 /// One key of a delete.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct DeleteRequest {
     /// The key.
     pub path: ObjectPath,
@@ -202,7 +208,7 @@ pub struct DeleteRequest {
 }
 
 /// A delete that took place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Deleted {
     /// The number of the change, or the bucket's newest if there was nothing to delete.
     pub number: Number,
@@ -235,9 +241,10 @@ pub enum After {
 }
 
 /// A page of a listing of objects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct ListQuery {
     /// Only keys that begin with this.
+    #[serde(with = "crate::types::serde_bytes_or_text")]
     pub prefix: Vec<u8>,
     /// Keys that share what comes before the first one of these after the prefix are one item.
     pub delimiter: Option<Vec<u8>>,
@@ -248,16 +255,16 @@ pub struct ListQuery {
 }
 
 /// An item of a listing of objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ListItem {
     /// An object.
     Object(ObjectPath, Summary),
     /// What several keys begin with.
-    Prefix(Vec<u8>),
+    Prefix(#[serde(with = "crate::types::serde_bytes_or_text")] Vec<u8>),
 }
 
 /// A page of a listing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ListPage<Item, Next> {
     /// The items, in order.
     pub items: Vec<Item>,
@@ -268,9 +275,10 @@ pub struct ListPage<Item, Next> {
 }
 
 /// A page of a listing of versions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct VersionsQuery {
     /// Only keys that begin with this.
+    #[serde(with = "crate::types::serde_bytes_or_text")]
     pub prefix: Vec<u8>,
     /// As in [`ListQuery`].
     pub delimiter: Option<Vec<u8>>,
@@ -281,7 +289,7 @@ pub struct VersionsQuery {
 }
 
 /// Where a listing of versions goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum AfterVersion {
     /// After all versions of this key (or, if nothing of it was listed, after it).
     Key(Vec<u8>),
@@ -292,7 +300,7 @@ pub enum AfterVersion {
 }
 
 /// An item of a listing of versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum VersionItem {
     /// A version or a delete marker.
     Version {
@@ -306,7 +314,7 @@ pub enum VersionItem {
         marker: bool,
     },
     /// What several keys begin with.
-    Prefix(Vec<u8>),
+    Prefix(#[serde(with = "crate::types::serde_bytes_or_text")] Vec<u8>),
 }
 
 /// How an upload was begun.
@@ -423,7 +431,7 @@ pub enum ConfigName {
 }
 
 /// A change to a bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum BucketChange {
     /// S3 versioning; it can be enabled and suspended, never switched off.
     Versioning(Versioning),
@@ -434,7 +442,7 @@ pub enum BucketChange {
 }
 
 /// A snapshot that has a name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct TagInfo {
     /// Its name.
     pub tag: TagName,
@@ -449,7 +457,7 @@ pub struct TagInfo {
 }
 
 /// A numbered change, as the log shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct LogEntry {
     /// Its number.
     pub number: Number,
@@ -462,7 +470,7 @@ pub struct LogEntry {
 }
 
 /// What a numbered change did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum LogChange {
     /// An object was written.
     Put {
@@ -525,7 +533,7 @@ pub enum LogChange {
 }
 
 /// What a restore did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Restored {
     /// The number of its change; the bucket's newest if it changed nothing.
     pub number: Number,
@@ -534,7 +542,7 @@ pub struct Restored {
 }
 
 /// A difference between two states of a bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
     /// The key.
     pub path: ObjectPath,

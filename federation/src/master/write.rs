@@ -241,13 +241,22 @@ impl Master {
         path: ObjectPath,
         request: CopyRequest,
     ) -> Result<Written> {
-        let (mut record, origin) = (source.record, source.origin);
+        let origin = source.origin;
+        let same_bucket = self.bucket(&bucket).await?.id == source.bucket;
+        let mut record = source.record.clone();
+        if !same_bucket {
+            record.body = self.localize(&source).await?;
+        }
         let mut copied = self.copy_body(&record.body, Urgency::Normal).await;
         for _ in 1..TRIES_MAX {
             // Compaction may have moved a slot since the version was looked up; the log knows where to.
             let (Err(Error::Damaged { .. }), Some((bucket, summary))) = (&copied, origin) else { break };
             record.body =
                 self.writer.read(move |view| Ok(super::lens::record_of(view, bucket, &summary)?.body)).await?;
+            if !same_bucket {
+                let source = Version { record: record.clone(), ..source.clone() };
+                record.body = self.localize(&source).await?;
+            }
             copied = self.copy_body(&record.body, Urgency::Normal).await;
         }
         let (body, parts, guards) = copied?;
@@ -286,7 +295,7 @@ impl Master {
         let mut copied = |piece: Piece| -> Result<Piece> {
             match piece {
                 Piece::Slot(_) => copies.next().map(Piece::Slot).ok_or(Error::Conflict),
-                Piece::Blob { .. } => Ok(piece),
+                Piece::Blob { .. } | Piece::Shared { .. } => Ok(piece),
             }
         };
         let copied_body = match body {
@@ -361,7 +370,7 @@ impl Master {
     }
 }
 
-fn set_attributes(
+pub(super) fn set_attributes(
     home: &mut Home<'_, '_>,
     path: &ObjectPath,
     which: Which,
@@ -406,14 +415,14 @@ fn newest_attributes(
 }
 
 /// How far an attempt to delete came.
-enum Attempt {
+pub(super) enum Attempt {
     /// To its end.
     Done(Vec<Result<Deleted>>),
     /// Nowhere: an open layer still covers these keys.
     Covered(Vec<ObjectPath>),
 }
 
-fn delete_all(
+pub(super) fn delete_all(
     home: &mut Home<'_, '_>,
     requests: &[DeleteRequest],
     author: &Author,
@@ -464,7 +473,7 @@ fn delete_one(home: &mut Home<'_, '_>, request: &DeleteRequest, author: &Author,
 fn slots_of(body: &Body, parts: &[Part]) -> Vec<Slot> {
     let slot = |piece: &Piece| match piece {
         Piece::Slot(slot) => Some(*slot),
-        Piece::Blob { .. } => None,
+        Piece::Blob { .. } | Piece::Shared { .. } => None,
     };
     match body {
         Body::Empty => Vec::new(),
@@ -476,9 +485,9 @@ fn slots_of(body: &Body, parts: &[Part]) -> Vec<Slot> {
     }
 }
 
-/// The parts that are large bodies: those that a part list refers to by itself.
+/// The parts that are large or shared bodies: those that a part list refers to by itself.
 pub(super) fn blob_parts(mut parts: Vec<Part>) -> Vec<Part> {
-    parts.retain(|part| matches!(part.piece, Some(Piece::Blob { .. })));
+    parts.retain(|part| matches!(part.piece, Some(Piece::Blob { .. } | Piece::Shared { .. })));
     parts
 }
 
@@ -501,9 +510,9 @@ pub(super) fn finish<T>(body: StagedBody, outcome: Result<(T, Adopted)>) -> Resu
 }
 
 pub(super) fn author(actor: &Actor) -> Author {
-    Author { actor: actor.0.clone() }
+    Author { actor: actor.0.clone(), origin: None }
 }
 
 pub(super) fn bucket_at(bucket: &BucketName) -> crate::types::BucketAt {
-    crate::types::BucketAt { bucket: bucket.clone(), snapshot: None }
+    crate::types::BucketAt::newest(bucket.clone())
 }

@@ -63,12 +63,36 @@ impl Term {
     pub const FIRST: Term = Term(1);
 }
 
+/// Writes an identifier as text where people may read it (JSON) and as its bytes elsewhere (postcard).
+macro_rules! text_or_bytes {
+    ($name:ident, $bytes:ty) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                    text.parse().map_err(serde::de::Error::custom)
+                } else {
+                    <$bytes>::deserialize(deserializer).map($name)
+                }
+            }
+        }
+    };
+}
+
 /// Defines an identifier of `N` random bytes that prints as lower-case hexadecimal.
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; 16]);
+
+        text_or_bytes!($name, [u8; 16]);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,30 +110,34 @@ macro_rules! random_id {
             type Err = InvalidId;
 
             fn from_str(s: &str) -> Result<Self, Self::Err> {
-                let digits = s.as_bytes();
-                if digits.len() != 32 {
-                    return Err(InvalidId);
-                }
-                let mut id = [0; 16];
-                for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-                }
-                Ok($name(id))
+                hex_bytes(s).map($name).ok_or(InvalidId)
             }
         }
     };
 }
 
-/// A string that is not 32 lower-case hexadecimal digits.
+/// A string that is not the lower-case hexadecimal digits of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 32 lower-case hexadecimal digits")]
+#[error("an id is 32 (a hash or fingerprint: 64) lower-case hexadecimal digits")]
 pub struct InvalidId;
 
-fn hex_digit(digit: u8) -> Result<u8, InvalidId> {
+/// The `N` bytes that `2 * N` lower-case hexadecimal digits stand for.
+fn hex_bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(InvalidId),
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
@@ -134,9 +162,59 @@ random_id! {
     PinId
 }
 
+/// A cluster, known by the fingerprint of its public key: the SHA-256 of its DER SubjectPublicKeyInfo.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub [u8; 32]);
+
+text_or_bytes!(ClusterId, [u8; 32]);
+
+impl ClusterId {
+    /// The cluster as idempotency keys name it: the first half of the fingerprint.
+    #[must_use]
+    pub fn member(self) -> MemberId {
+        let (first, _) = self.0.split_first_chunk().expect("16 bytes are fewer than 32");
+        MemberId(*first)
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = InvalidFingerprint;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        hex_bytes(s).map(ClusterId).ok_or(InvalidFingerprint)
+    }
+}
+
+/// A string that is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a cluster's fingerprint is 64 lower-case hexadecimal digits; `elton peer ls` prints it in full")]
+pub struct InvalidFingerprint;
+
 /// The BLAKE3 hash of a body: what names a blob.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobHash(pub [u8; 32]);
+
+text_or_bytes!(BlobHash, [u8; 32]);
+
+impl FromStr for BlobHash {
+    type Err = InvalidId;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        hex_bytes(s).map(BlobHash).ok_or(InvalidId)
+    }
+}
 
 impl fmt::Display for BlobHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,5 +258,15 @@ mod tests {
         let id = BucketId([0xa5; 16]);
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("A5".repeat(16).parse::<BucketId>(), Err(InvalidId));
+    }
+
+    #[test]
+    fn fingerprints_round_trip_in_full() {
+        let cluster = ClusterId([0x0f; 32]);
+        assert_eq!(cluster.to_string(), "0f".repeat(32));
+        assert_eq!(cluster.to_string().parse(), Ok(cluster));
+        assert_eq!(format!("{cluster:?}"), cluster.to_string());
+        assert_eq!("0f".repeat(16).parse::<ClusterId>(), Err(InvalidFingerprint));
+        assert_eq!(cluster.member(), MemberId([0x0f; 16]));
     }
 }

@@ -126,7 +126,8 @@ impl fmt::Display for TagName {
 }
 
 /// Which state of a bucket is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SnapshotRef {
     /// The state after this change.
     Number(Number),
@@ -213,9 +214,23 @@ pub struct BucketAt {
     pub bucket: BucketName,
     /// The state that is meant; the newest when absent.
     pub snapshot: Option<SnapshotRef>,
+    /// How fresh the newest has to be where another cluster numbers the bucket; none for the bucket's own rule.
+    pub consistency: Option<super::Consistency>,
 }
 
 impl BucketAt {
+    /// The newest state.
+    #[must_use]
+    pub fn newest(bucket: BucketName) -> Self {
+        BucketAt { bucket, snapshot: None, consistency: None }
+    }
+
+    /// The state that a snapshot names.
+    #[must_use]
+    pub fn at(bucket: BucketName, snapshot: SnapshotRef) -> Self {
+        BucketAt { bucket, snapshot: Some(snapshot), consistency: None }
+    }
+
     /// Reads the S3 spelling, `photos` or `photos--at-SNAPSHOT`.
     pub fn from_alias(alias: &str) -> Result<Self, InvalidName> {
         Self::split(alias, ALIAS_SEPARATOR)
@@ -227,7 +242,7 @@ impl BucketAt {
             Some((bucket, snapshot)) => (bucket, Some(snapshot.parse()?)),
             None => (text, None),
         };
-        Ok(BucketAt { bucket: bucket.parse()?, snapshot })
+        Ok(BucketAt { bucket: bucket.parse()?, snapshot, consistency: None })
     }
 }
 

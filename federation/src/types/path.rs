@@ -11,9 +11,49 @@ pub const PATH_BYTES_MAX: usize = 64 * 1024;
 ///
 /// Invariant: 1 to [`PATH_BYTES_MAX`] bytes. UTF-8 and S3's 1,024 bytes are the S3 edge's business,
 /// `..` is the file system's. Paths are ordered by their bytes, which is S3's order.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectPath(Box<[u8]>);
+
+/// Between clusters (JSON) a path is percent-encoded text; on disk (postcard) its bytes.
+impl Serialize for ObjectPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_bytes_or_text::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectPath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = serde_bytes_or_text::deserialize(deserializer)?;
+        bytes.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Bytes of a path or of a part of one: percent-encoded where people may read them, else as they are.
+pub mod serde_bytes_or_text {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b' ');
+
+    /// Writes them.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(&percent_encode(bytes, PLAIN))
+        } else {
+            bytes.serialize(serializer)
+        }
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+            Ok(percent_decode_str(&text).collect())
+        } else {
+            Vec::deserialize(deserializer)
+        }
+    }
+}
 
 /// A path that is empty or too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

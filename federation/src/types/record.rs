@@ -35,15 +35,34 @@ pub enum Piece {
         /// Its length in bytes.
         length: u64,
     },
+    /// A body that was written in one cluster and is read in others. Whether it is here is found by bucket and hash.
+    Shared {
+        /// The content.
+        hash: BlobHash,
+        /// Its length in bytes.
+        length: u64,
+    },
 }
 
 impl Piece {
+    /// Whether it was written in one cluster and is read in others.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Piece::Shared { .. })
+    }
+
+    /// The same content, as other clusters know it.
+    #[must_use]
+    pub fn shared(&self) -> Piece {
+        Piece::Shared { hash: self.hash(), length: self.length() }
+    }
+
     /// The piece's length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match self {
             Piece::Slot(slot) => slot.length.into(),
-            Piece::Blob { length, .. } => *length,
+            Piece::Blob { length, .. } | Piece::Shared { length, .. } => *length,
         }
     }
 
@@ -52,7 +71,7 @@ impl Piece {
     pub fn hash(&self) -> BlobHash {
         match self {
             Piece::Slot(slot) => slot.hash,
-            Piece::Blob { hash, .. } => *hash,
+            Piece::Blob { hash, .. } | Piece::Shared { hash, .. } => *hash,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Buckets: list, create, show, set, log.
 
+use federation::cluster::Cluster;
 use federation::master::{Actor, BucketChange, Versioning};
-use federation::types::{BucketName, Number};
+use federation::types::{BucketName, Consistency, Number};
 
 use super::error::AdminError;
 use super::shape::{self, VersioningState};
-use super::{Answer, Inner, to_its_end};
+use super::{Answer, Inner, peers, to_its_end};
 
 /// Entries of a page of the log.
 const LOG_PAGE_MAX: usize = 1000;
@@ -13,7 +14,7 @@ const LOG_PAGE_MAX: usize = 1000;
 const LOG_PAGE_DEFAULT: usize = 100;
 
 pub(super) async fn list(api: &Inner) -> Result<Answer, AdminError> {
-    let buckets = api.master.buckets().await?;
+    let buckets = api.cluster.buckets().await?;
     Ok(Answer::ok(&shape::Buckets { buckets: buckets.iter().map(Into::into).collect() }))
 }
 
@@ -24,12 +25,17 @@ pub(super) async fn create(api: &Inner, actor: Actor, request: shape::CreateBuck
         let reason = format!("the location {} is not of this server, whose region is {region}", request.location);
         return Err(AdminError::BadBody { reason });
     }
-    let bucket = api.master.create_bucket(&actor, &name, &request.location).await?;
+    let bucket = api.cluster.create_bucket(&actor, &name, &request.location).await?;
     Ok(Answer::json(http::StatusCode::CREATED, &shape::Bucket::from(&bucket)))
 }
 
 pub(super) async fn show(api: &Inner, bucket: &BucketName) -> Result<Answer, AdminError> {
-    Ok(Answer::ok(&shape::Bucket::from(&api.master.bucket(bucket).await?)))
+    Ok(Answer::ok(&details(&api.cluster, bucket).await?))
+}
+
+async fn details(cluster: &Cluster, bucket: &BucketName) -> Result<shape::BucketDetails, AdminError> {
+    let (link, shares) = peers::ties(cluster, bucket).await?;
+    Ok(shape::BucketDetails { bucket: shape::Bucket::from(&cluster.bucket(bucket).await?), link, shares })
 }
 
 pub(super) async fn set(
@@ -38,18 +44,23 @@ pub(super) async fn set(
     bucket: BucketName,
     request: shape::SetBucket,
 ) -> Result<Answer, AdminError> {
-    let changes = changes(request)?;
-    let master = api.master.clone();
+    let consistency = request.consistency.as_deref().map(str::parse::<Consistency>).transpose();
+    let consistency = consistency.map_err(|error| AdminError::BadBody { reason: error.to_string() })?;
+    let changes = changes(request, consistency.is_some())?;
+    let cluster = api.cluster.clone();
     let changed = to_its_end(async move {
-        for change in changes {
-            master.change_bucket(&actor, &bucket, change).await?;
+        if let Some(consistency) = consistency {
+            cluster.set_consistency(&bucket, consistency).await?;
         }
-        Ok(master.bucket(&bucket).await?)
+        for change in changes {
+            cluster.change_bucket(&actor, &bucket, change).await?;
+        }
+        details(&cluster, &bucket).await
     });
-    Ok(Answer::ok(&shape::Bucket::from(&changed.await?)))
+    Ok(Answer::ok(&changed.await?))
 }
 
-fn changes(request: shape::SetBucket) -> Result<Vec<BucketChange>, AdminError> {
+fn changes(request: shape::SetBucket, and_more: bool) -> Result<Vec<BucketChange>, AdminError> {
     let versioning = match request.versioning {
         None => None,
         Some(VersioningState::Enabled) => Some(Versioning::Enabled),
@@ -61,8 +72,8 @@ fn changes(request: shape::SetBucket) -> Result<Vec<BucketChange>, AdminError> {
     };
     let keep = request.keep_seconds.map(BucketChange::Keep);
     let changes: Vec<_> = versioning.map(BucketChange::Versioning).into_iter().chain(keep).collect();
-    if changes.is_empty() {
-        let reason = "it names nothing to change: keep_seconds, versioning".to_owned();
+    if changes.is_empty() && !and_more {
+        let reason = "it names nothing to change: keep_seconds, versioning, consistency".to_owned();
         return Err(AdminError::BadBody { reason });
     }
     Ok(changes)
@@ -75,7 +86,7 @@ pub(super) async fn log(
     max: Option<usize>,
 ) -> Result<Answer, AdminError> {
     let max = max.unwrap_or(LOG_PAGE_DEFAULT).clamp(1, LOG_PAGE_MAX);
-    let page = api.master.log(bucket, before.map(Number), max).await?;
+    let page = api.cluster.log(bucket, before.map(Number), max).await?;
     let entries = page.items.iter().map(Into::into).collect();
     Ok(Answer::ok(&shape::Log { entries, next: page.next.map(|number| number.0) }))
 }
@@ -86,10 +97,10 @@ mod tests {
 
     #[test]
     fn a_change_of_nothing_and_versioning_off_are_refused() {
-        assert!(changes(shape::SetBucket::default()).is_err());
-        let off = shape::SetBucket { versioning: Some(VersioningState::Off), keep_seconds: None };
-        assert!(changes(off).is_err());
-        let keep = shape::SetBucket { keep_seconds: Some(None), versioning: None };
-        assert!(matches!(changes(keep).expect("lawful").as_slice(), [BucketChange::Keep(None)]));
+        assert!(changes(shape::SetBucket::default(), false).is_err());
+        let off = shape::SetBucket { versioning: Some(VersioningState::Off), ..shape::SetBucket::default() };
+        assert!(changes(off, false).is_err());
+        let keep = shape::SetBucket { keep_seconds: Some(None), ..shape::SetBucket::default() };
+        assert!(matches!(changes(keep, false).expect("lawful").as_slice(), [BucketChange::Keep(None)]));
     }
 }

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use federation::Error;
 use federation::master::Actor;
-use federation::types::{BucketName, SnapshotRef, TagName};
+use federation::types::{BucketName, ObjectPath, SnapshotRef, TagName};
 use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
-use super::{Answer, Inner, buckets, maintenance, shape, snapshots};
+use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots};
 
 /// A call with its parameters; bodies are parsed when it runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub(super) enum Call {
     RemoveTag { bucket: BucketName, tag: TagName },
     Diff { bucket: BucketName, query: snapshots::DiffQuery },
     Restore(BucketName),
+    Share(BucketName),
+    CreateLink,
+    RemoveLink(BucketName),
+    ListPeers,
+    Where { bucket: BucketName, path: ObjectPath },
+    Invite,
+    Join,
+    RemovePeer(String),
+    TrustPeer(String),
 }
 
 impl Call {
@@ -66,6 +75,18 @@ impl Call {
                 Call::Diff { bucket: bucket(name)?, query: snapshots::DiffQuery::parse(&query)? }
             }
             ("POST", ["buckets", name, "restore"]) => Call::Restore(bucket(name)?),
+            ("POST", ["buckets", name, "shares"]) => Call::Share(bucket(name)?),
+            ("POST", ["links"]) => Call::CreateLink,
+            ("DELETE", ["links", name]) => Call::RemoveLink(bucket(name)?),
+            ("GET", ["peers"]) => Call::ListPeers,
+            ("GET", ["where"]) => {
+                let path = ObjectPath::try_from(query.get("key").unwrap_or_default()).map_err(Error::from)?;
+                Call::Where { bucket: bucket(query.get("bucket").unwrap_or_default())?, path }
+            }
+            ("POST", ["peers"]) => Call::Join,
+            ("POST", ["peers", "invitations"]) => Call::Invite,
+            ("DELETE", ["peers", name]) => Call::RemovePeer((*name).to_owned()),
+            ("PATCH", ["peers", name]) => Call::TrustPeer((*name).to_owned()),
             _ => return Err(unknown()),
         })
     }
@@ -88,6 +109,15 @@ impl Call {
             Call::RemoveTag { bucket, tag } => snapshots::remove(api, &bucket, &tag).await,
             Call::Diff { bucket, query } => snapshots::diff(api, bucket, query).await,
             Call::Restore(bucket) => snapshots::restore(api, actor, bucket, parse_body(body)?).await,
+            Call::Share(bucket) => peers::share(api, actor, &bucket, parse_body(body)?).await,
+            Call::CreateLink => peers::create_link(api, actor, parse_body(body)?).await,
+            Call::RemoveLink(bucket) => peers::remove_link(api, actor, &bucket).await,
+            Call::ListPeers => peers::list(api).await,
+            Call::Where { bucket, path } => peers::locate(api, bucket, &path).await,
+            Call::Invite => peers::invite(api).await,
+            Call::Join => peers::join(api, parse_body(body)?).await,
+            Call::RemovePeer(name) => peers::remove(api, actor, &name).await,
+            Call::TrustPeer(name) => peers::trust(api, actor, &name, parse_body(body)?).await,
         }
     }
 }

@@ -103,6 +103,13 @@ fn core_status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::DataUnusable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "data_unusable"),
         Error::CatalogOutdated => (StatusCode::INTERNAL_SERVER_ERROR, "catalog_outdated"),
         Error::Conflict => (StatusCode::CONFLICT, "conflict"),
+        Error::NotHome { .. } => (StatusCode::CONFLICT, "not_home"),
+        Error::NoSuchSharedBucket { .. } => (StatusCode::NOT_FOUND, "no_such_shared_bucket"),
+        Error::NoLongerShared { .. } => (StatusCode::GONE, "no_longer_shared"),
+        Error::SharedReadOnly { .. } => (StatusCode::FORBIDDEN, "shared_read_only"),
+        Error::ClusterAway { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cluster_away"),
+        Error::ClusterFailed { .. } => (StatusCode::BAD_GATEWAY, "cluster_failed"),
+        Error::NoSuchCluster { .. } => (StatusCode::NOT_FOUND, "no_such_cluster"),
     }
 }
 

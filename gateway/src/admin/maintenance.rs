@@ -12,13 +12,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::error::AdminError;
 use super::shape::{self, CheckLine};
-use super::{Answer, Inner, convert, to_its_end};
+use super::{Answer, Inner, convert, peers, to_its_end};
 
 /// Lines of progress that may wait for a slow reader; further ones are left out.
 const CHECK_LINES_WAITING_MAX: usize = 16;
 
 pub(super) async fn status(api: &Inner) -> Result<Answer, AdminError> {
-    let counts = api.master.counts().await?;
+    let counts = api.cluster.counts().await?;
+    let cache = api.cluster.cache_usage().await?;
+    let peers = match api.cluster.federation() {
+        Ok(_) => Some(peers::all(&api.cluster).await?),
+        Err(_) => None,
+    };
     let facts = &api.facts;
     Ok(Answer::ok(&shape::Status {
         version: facts.version.clone(),
@@ -32,33 +37,35 @@ pub(super) async fn status(api: &Inner) -> Result<Answer, AdminError> {
         bytes: counts.object_bytes,
         disk_free_bytes: counts.disk_free_bytes,
         requests_in_flight: u64::try_from(api.metrics.in_flight.get()).unwrap_or(0),
+        peers,
+        cache: shape::Cache { copies: cache.copies, bytes: cache.bytes, own: cache.own, own_bytes: cache.own_bytes },
     }))
 }
 
 pub(super) async fn usage(api: &Inner) -> Result<Answer, AdminError> {
-    let (buckets, usage) = tokio::try_join!(api.master.buckets(), api.master.usage())?;
+    let (buckets, usage) = tokio::try_join!(api.cluster.buckets(), api.cluster.usage())?;
     Ok(Answer::ok(&convert::usage(&usage, &buckets)))
 }
 
 pub(super) async fn collect(api: &Inner, request: shape::Collect) -> Result<Answer, AdminError> {
     let bucket = request.bucket.as_deref().map(str::parse).transpose().map_err(federation::Error::from)?;
     let options = CollectOptions { now: request.now, bucket, dry: request.dry };
-    let master = api.master.clone();
-    let report = to_its_end(async move { Ok(master.collect(options).await?) }).await?;
+    let cluster = api.cluster.clone();
+    let report = to_its_end(async move { Ok(cluster.collect(options).await?) }).await?;
     Ok(Answer::ok(&shape::Collected::from(report)))
 }
 
 /// Answers at once, with a line per step; the check ends when its reader goes away.
 pub(super) fn check(api: &Inner, request: shape::Check) -> Answer {
     let (lines, received) = mpsc::channel(CHECK_LINES_WAITING_MAX);
-    let master = api.master.clone();
+    let cluster = api.cluster.clone();
     let work = tokio::spawn(async move {
         let progress_lines = lines.clone();
         let progress = move |done, total| {
             // A full channel means that the reader is slow: it does not need every step.
             let _ = progress_lines.try_send(line(&CheckLine::Progress { done, total }));
         };
-        let last = match master.check(CheckOptions { bodies: request.bodies }, progress).await {
+        let last = match cluster.check(CheckOptions { bodies: request.bodies }, progress).await {
             Ok(report) => CheckLine::Report(report.into()),
             Err(error) => CheckLine::Failure(AdminError::from(error).to_failure()),
         };

@@ -8,6 +8,7 @@ mod call;
 mod convert;
 mod error;
 mod maintenance;
+mod peers;
 mod snapshots;
 
 pub mod shape;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use federation::clock::Clock;
-use federation::master::{Actor, Master};
+use federation::cluster::Cluster;
+use federation::master::Actor;
 use federation::types::Timestamp;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -53,17 +55,17 @@ pub struct ServerFacts {
 pub struct AdminApi(Arc<Inner>);
 
 struct Inner {
-    master: Arc<Master>,
+    cluster: Arc<Cluster>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     facts: ServerFacts,
 }
 
 impl AdminApi {
-    /// The API over `master`.
+    /// The API over `cluster`.
     #[must_use]
-    pub fn new(master: Arc<Master>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>, facts: ServerFacts) -> Self {
-        AdminApi(Arc::new(Inner { master, metrics, clock, facts }))
+    pub fn new(cluster: Arc<Cluster>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>, facts: ServerFacts) -> Self {
+        AdminApi(Arc::new(Inner { cluster, metrics, clock, facts }))
     }
 
     /// Whether a request is one of this API.

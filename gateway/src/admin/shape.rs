@@ -5,8 +5,12 @@
 
 use std::collections::BTreeMap;
 
+mod peers;
+
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use peers::*;
 
 /// Every path of the API begins with this.
 pub const PREFIX: &str = "/_elton/v1";
@@ -86,6 +90,10 @@ pub struct Status {
     pub disk_free_bytes: u64,
     /// Requests that are being answered, this one included.
     pub requests_in_flight: u64,
+    /// Other clusters, and what crossed; null where the process was started without a peer port.
+    pub peers: Option<Peers>,
+    /// Bodies of other clusters here, and bodies of this one that others read.
+    pub cache: Cache,
 }
 
 /// `GET /_elton/v1/du`
@@ -195,6 +203,9 @@ pub struct SetBucket {
     /// S3 versioning: `enabled` or `suspended`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versioning: Option<VersioningState>,
+    /// How fresh reads of a linked bucket are: `strong`, `bounded=SECONDS` or `available`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<String>,
 }
 
 /// Tells a field that is null from one that is not there.
@@ -518,7 +529,7 @@ mod tests {
         assert_eq!(parse("{}"), None);
         assert_eq!(parse(r#"{"keep_seconds":null}"#), Some(None));
         assert_eq!(parse(r#"{"keep_seconds":0}"#), Some(Some(0)));
-        let text = serde_json::to_string(&SetBucket { keep_seconds: Some(None), versioning: None });
+        let text = serde_json::to_string(&SetBucket { keep_seconds: Some(None), versioning: None, consistency: None });
         assert_eq!(text.expect("serialises"), r#"{"keep_seconds":null}"#);
     }
 

@@ -16,7 +16,7 @@ const DIFF_PAGE_MAX: usize = 1000;
 const COUNT_PAGE_OBJECTS: usize = 1000;
 
 pub(super) async fn list(api: &Inner, bucket: &BucketName) -> Result<Answer, AdminError> {
-    let (info, tags) = tokio::try_join!(api.master.bucket(bucket), api.master.snapshots(bucket))?;
+    let (info, tags) = tokio::try_join!(api.cluster.bucket(bucket), api.cluster.snapshots(bucket))?;
     Ok(Answer::ok(&shape::Snapshots {
         bucket: bucket.to_string(),
         floor: info.floor.0,
@@ -33,8 +33,8 @@ pub(super) async fn create(
 ) -> Result<Answer, AdminError> {
     let snapshot = request.snapshot.as_deref().map(str::parse).transpose().map_err(Error::from)?;
     let tag = request.tag.as_deref().map(str::parse::<TagName>).transpose().map_err(Error::from)?;
-    let at = BucketAt { bucket, snapshot };
-    let (number, _) = api.master.tag_snapshot(&actor, &at, tag, &request.message).await?;
+    let at = BucketAt { bucket, snapshot, consistency: None };
+    let (number, _) = api.cluster.tag_snapshot(&actor, &at, tag, &request.message).await?;
     let snapshot = describe(api, at.bucket, number).await?;
     Ok(Answer::json(http::StatusCode::CREATED, &snapshot))
 }
@@ -45,8 +45,8 @@ pub(super) async fn show(
     snapshot: SnapshotRef,
     count: bool,
 ) -> Result<Answer, AdminError> {
-    let at = BucketAt { bucket, snapshot: Some(snapshot) };
-    let number = api.master.resolve(&at).await?;
+    let at = BucketAt::at(bucket, snapshot);
+    let number = api.cluster.resolve(&at).await?;
     let mut snapshot = describe(api, at.bucket.clone(), number).await?;
     if count {
         let (objects, bytes) = count_objects(api, at.bucket, number).await?;
@@ -56,7 +56,7 @@ pub(super) async fn show(
 }
 
 async fn describe(api: &Inner, bucket: BucketName, number: Number) -> Result<shape::Snapshot, AdminError> {
-    let tags = api.master.snapshots(&bucket).await?;
+    let tags = api.cluster.snapshots(&bucket).await?;
     let entry = entry(api, &bucket, number).await?;
     Ok(shape_of(&bucket, number, tags, entry))
 }
@@ -78,16 +78,16 @@ fn shape_of(bucket: &BucketName, number: Number, tags: Vec<TagInfo>, entry: Opti
 
 /// The log's entry of a number; the empty bucket has none, and the log may begin later.
 async fn entry(api: &Inner, bucket: &BucketName, number: Number) -> Result<Option<LogEntry>, AdminError> {
-    let page = api.master.log(bucket, Some(number.next()), 1).await?;
+    let page = api.cluster.log(bucket, Some(number.next()), 1).await?;
     Ok(page.items.into_iter().find(|entry| entry.number == number))
 }
 
 async fn count_objects(api: &Inner, bucket: BucketName, number: Number) -> Result<(u64, u64), AdminError> {
-    let at = BucketAt { bucket, snapshot: Some(SnapshotRef::Number(number)) };
+    let at = BucketAt::at(bucket, SnapshotRef::Number(number));
     let (mut objects, mut bytes) = (0, 0);
     let mut query = ListQuery { max: COUNT_PAGE_OBJECTS, ..ListQuery::default() };
     loop {
-        let page = api.master.list(&at, query.clone()).await?;
+        let page = api.cluster.list(&at, query.clone()).await?;
         for item in page.items {
             if let ListItem::Object(_, summary) = item {
                 objects += 1;
@@ -102,7 +102,7 @@ async fn count_objects(api: &Inner, bucket: BucketName, number: Number) -> Resul
 }
 
 pub(super) async fn remove(api: &Inner, bucket: &BucketName, tag: &TagName) -> Result<Answer, AdminError> {
-    api.master.remove_tag(bucket, tag).await?;
+    api.cluster.remove_tag(bucket, tag).await?;
     Ok(Answer::nothing())
 }
 
@@ -141,9 +141,9 @@ fn parse_token(token: &str) -> Result<ObjectPath, AdminError> {
 }
 
 pub(super) async fn diff(api: &Inner, bucket: BucketName, query: DiffQuery) -> Result<Answer, AdminError> {
-    let before = BucketAt { bucket: bucket.clone(), snapshot: Some(query.from) };
-    let after = BucketAt { bucket, snapshot: query.to };
-    let page = api.master.diff(&before, &after, &query.prefix, query.after, query.max).await?;
+    let before = BucketAt::at(bucket.clone(), query.from);
+    let after = BucketAt { bucket, snapshot: query.to, consistency: None };
+    let page = api.cluster.diff(&before, &after, &query.prefix, query.after, query.max).await?;
     Ok(Answer::ok(&shape::Diff {
         differences: page.items.iter().map(Into::into).collect(),
         next: page.next.map(|path| URL_SAFE_NO_PAD.encode(path.as_bytes())),
@@ -157,9 +157,9 @@ pub(super) async fn restore(
     request: shape::Restore,
 ) -> Result<Answer, AdminError> {
     let snapshot = request.snapshot.parse().map_err(Error::from)?;
-    let at = BucketAt { bucket: bucket.clone(), snapshot: Some(snapshot) };
-    let master = api.master.clone();
-    let restored = to_its_end(async move { Ok(master.restore(&actor, &at, request.prefix.as_bytes()).await?) });
+    let at = BucketAt::at(bucket.clone(), snapshot);
+    let cluster = api.cluster.clone();
+    let restored = to_its_end(async move { Ok(cluster.restore(&actor, &at, request.prefix.as_bytes()).await?) });
     let Restored { number, changed } = restored.await?;
     Ok(Answer::ok(&shape::Restored { bucket: bucket.to_string(), number: number.0, changed }))
 }

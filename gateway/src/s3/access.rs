@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use federation::master::Actor;
-use federation::types::{BucketAt, SnapshotRef};
+use federation::types::{BucketAt, Consistency, SnapshotRef};
 use http::{HeaderMap, Method, Uri};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
@@ -29,6 +29,8 @@ pub struct Caller {
     pub actor: Actor,
     /// The snapshot that the request means, by `x-elton-at`.
     pub at: Option<SnapshotRef>,
+    /// How fresh a read has to be, by `x-elton-consistency`.
+    pub consistency: Option<Consistency>,
 }
 
 impl Caller {
@@ -40,7 +42,7 @@ impl Caller {
 
     /// The bucket, as of the snapshot that was named with it or by header.
     pub fn bucket_at(&self, name: &str) -> S3Result<BucketAt> {
-        target::bucket_at(name, self.at.as_ref())
+        Ok(BucketAt { consistency: self.consistency, ..target::bucket_at(name, self.at.as_ref())? })
     }
 }
 
@@ -82,11 +84,11 @@ impl Access {
         let credentials =
             asked.credentials.ok_or_else(|| denied("anonymous requests are refused: sign the request"))?;
         check_signed_names(asked)?;
-        let at = snapshot_header(asked)?;
+        let Meant { at, consistency } = own_headers(asked)?;
         if asked.headers.contains_key("x-amz-security-token") || query::has(asked.uri, "X-Amz-Security-Token") {
             return Err(S3Error::with_message(S3ErrorCode::InvalidToken, "there are no session tokens here"));
         }
-        Ok(Caller { actor: Actor(credentials.access_key.clone()), at })
+        Ok(Caller { actor: Actor(credentials.access_key.clone()), at, consistency })
     }
 
     fn check_owner(&self, asked: &Asked<'_>) -> S3Result<()> {
@@ -127,9 +129,16 @@ fn check_target(asked: &Asked<'_>, at: Option<&SnapshotRef>) -> S3Result<()> {
     Err(S3Error::with_message(S3ErrorCode::AccessDenied, message))
 }
 
-/// Reads `x-elton-*` and returns the snapshot they name. s3s refuses unsigned `x-amz-*` only; ours are refused here.
-fn snapshot_header(asked: &Asked<'_>) -> S3Result<Option<SnapshotRef>> {
-    let mut at = None;
+/// What `x-elton-*` headers say.
+#[derive(Default)]
+struct Meant {
+    at: Option<SnapshotRef>,
+    consistency: Option<Consistency>,
+}
+
+/// Reads `x-elton-*`. s3s refuses unsigned `x-amz-*` only; ours are refused here.
+fn own_headers(asked: &Asked<'_>) -> S3Result<Meant> {
+    let mut meant = Meant::default();
     let sent = asked.headers.iter().map(|(name, value)| (name.clone(), value.clone(), false));
     let presigned = query::presigned(asked.uri).map(|(name, value)| (name, value, true));
     for (name, value, signed) in sent.chain(presigned).filter(|(name, ..)| name.as_str().starts_with("x-elton-")) {
@@ -140,15 +149,18 @@ fn snapshot_header(asked: &Asked<'_>) -> S3Result<Option<SnapshotRef>> {
         }
         let value = value.to_str().unwrap_or_default();
         match name {
-            AT if at.is_none() => {
-                at = Some(value.parse().map_err(|error| invalid_argument(format!("{AT}: {error}")))?);
+            AT if meant.at.is_none() => {
+                meant.at = Some(value.parse().map_err(|error| invalid_argument(format!("{AT}: {error}")))?);
             }
-            CONSISTENCY => check_consistency(value)?,
-            AT => return Err(invalid_argument(format!("{AT} is given twice"))),
+            CONSISTENCY if meant.consistency.is_none() => {
+                let parsed = value.parse().map_err(|error| invalid_argument(format!("{CONSISTENCY}: {error}")))?;
+                meant.consistency = Some(parsed);
+            }
+            AT | CONSISTENCY => return Err(invalid_argument(format!("{name} is given twice"))),
             _ => return Err(invalid_argument(format!("there is no header {name}"))),
         }
     }
-    Ok(at)
+    Ok(meant)
 }
 
 /// Whether the signature covers a header.
@@ -176,16 +188,6 @@ fn check_signed_names(asked: &Asked<'_>) -> S3Result<()> {
         return Err(denied("SignedHeaders has to name each header once, in alphabetical order"));
     }
     Ok(())
-}
-
-/// On a bucket whose home is here all reads are of the newest state, so that every consistency is kept.
-fn check_consistency(value: &str) -> S3Result<()> {
-    let known = match value.split_once('=') {
-        Some(("bounded", seconds)) => !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit()),
-        Some(_) => false,
-        None => matches!(value, "strong" | "available"),
-    };
-    if known { Ok(()) } else { Err(invalid_argument(format!("{CONSISTENCY} is strong, available or bounded=SECONDS"))) }
 }
 
 #[async_trait::async_trait]

@@ -41,8 +41,8 @@ pub async fn get_object_acl(
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let path = keys::parse(&request.input.key)?;
-    let which = which(&edge.master, &at, request.input.version_id.as_deref()).await?;
-    let version = edge.master.head(&at, &path, which).await.map_err(from_core)?;
+    let which = which(&edge.cluster, &at, request.input.version_id.as_deref()).await?;
+    let version = edge.cluster.head(&at, &path, which).await.map_err(from_core)?;
     let output = GetObjectAclOutput { owner: Some(edge.owner()), grants: Some(grants(edge)), request_charged: None };
     Ok(numbered(output, version.number))
 }
@@ -54,8 +54,8 @@ pub async fn put_object_acl(
 ) -> S3Result<S3Response<PutObjectAclOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let path = keys::parse(&request.input.key)?;
-    let which = which(&edge.master, &at, request.input.version_id.as_deref()).await?;
-    let version = edge.master.head(&at, &path, which).await.map_err(from_core)?;
+    let which = which(&edge.cluster, &at, request.input.version_id.as_deref()).await?;
+    let version = edge.cluster.head(&at, &path, which).await.map_err(from_core)?;
     check(edge, request.input.acl.is_some(), request.input.access_control_policy.as_ref())?;
     Ok(numbered(PutObjectAclOutput { request_charged: None }, version.number))
 }

@@ -26,11 +26,11 @@ pub async fn get_object_attributes(
     let max_parts = page_size(input.max_parts, "x-amz-max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
     let after = u16::try_from(marker).map_err(|_| invalid_argument("x-amz-part-number-marker is out of range"))?;
-    let which = which(&edge.master, &at, input.version_id.as_deref()).await?;
-    let version = edge.master.head(&at, &path, which).await.map_err(from_core)?;
+    let which = which(&edge.cluster, &at, input.version_id.as_deref()).await?;
+    let version = edge.cluster.head(&at, &path, which).await.map_err(from_core)?;
 
     let record = &version.record;
-    let parts = if wanted.parts { edge.master.parts(&version).await.map_err(from_core)? } else { Vec::new() };
+    let parts = if wanted.parts { edge.cluster.parts(&version).await.map_err(from_core)? } else { Vec::new() };
     let output = GetObjectAttributesOutput {
         e_tag: wanted.etag.then(|| ETag::Strong(record.etag.to_string())),
         checksum: if wanted.checksum { object_checksum(&version) } else { None },

@@ -31,7 +31,7 @@ pub async fn list_buckets(
     let region = input.bucket_region.as_deref().filter(|region| !region.is_empty());
     let token = input.continuation_token.as_deref().filter(|token| !token.is_empty());
     let after = token.map(after).transpose()?;
-    let buckets = edge.master.buckets().await.map_err(from_core)?;
+    let buckets = edge.cluster.buckets().await.map_err(from_core)?;
     let mut matching = buckets.iter().filter(|bucket| {
         bucket.name.as_str().starts_with(prefix)
             && after.as_deref().is_none_or(|after| bucket.name.as_str() > after)
@@ -79,11 +79,11 @@ pub async fn create_bucket(
         return Err(s3s::S3Error::new(s3s::S3ErrorCode::InvalidLocationConstraint));
     }
     edge.check_location(location)?;
-    let info = edge.master.create_bucket(&caller.actor, &bucket, location).await.map_err(from_core)?;
+    let info = edge.cluster.create_bucket(&caller.actor, &bucket, location).await.map_err(from_core)?;
     let number = match tags.filter(|tags| !tags.is_empty()) {
         Some(tags) => {
             let change = BucketChange::Tagging(Some(tags));
-            edge.master.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?
+            edge.cluster.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?
         }
         None => info.number,
     };
@@ -94,8 +94,8 @@ pub async fn create_bucket(
 /// HeadBucket.
 pub async fn head_bucket(edge: &Edge, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
-    let number = edge.master.resolve(&at).await.map_err(from_core)?;
-    let info = edge.master.bucket(&at.bucket).await.map_err(from_core)?;
+    let number = edge.cluster.resolve(&at).await.map_err(from_core)?;
+    let info = edge.cluster.bucket(&at.bucket).await.map_err(from_core)?;
     let output = HeadBucketOutput { bucket_region: Some(edge.bucket_region(&info.location)), ..Default::default() };
     Ok(numbered(output, number))
 }
@@ -106,8 +106,8 @@ pub async fn get_bucket_location(
     request: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
-    edge.master.resolve(&at).await.map_err(from_core)?;
-    let info = edge.master.bucket(&at.bucket).await.map_err(from_core)?;
+    edge.cluster.resolve(&at).await.map_err(from_core)?;
+    let info = edge.cluster.bucket(&at.bucket).await.map_err(from_core)?;
     let location = edge.location_constraint(info.location);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint: location.map(BucketLocationConstraint::from) }))
 }
@@ -119,6 +119,6 @@ pub async fn delete_bucket(
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     let caller = Caller::of(&request)?;
     let bucket = target::bucket(&request.input.bucket)?;
-    edge.master.delete_bucket(&caller.actor, &bucket).await.map_err(from_core)?;
+    edge.cluster.delete_bucket(&caller.actor, &bucket).await.map_err(from_core)?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
 }

@@ -99,8 +99,8 @@ pub async fn no_object_lock<I, O>(
     let (bucket, key, version_id) = object(&request.input);
     let at = Caller::of(&request)?.bucket_at(bucket)?;
     let path = keys::parse(key)?;
-    let which = which(&edge.master, &at, version_id).await?;
-    edge.master.head(&at, &path, which).await.map_err(from_core)?;
+    let which = which(&edge.cluster, &at, version_id).await?;
+    edge.cluster.head(&at, &path, which).await.map_err(from_core)?;
     Err(invalid_request("Bucket is missing Object Lock Configuration"))
 }
 

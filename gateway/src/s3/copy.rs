@@ -57,7 +57,7 @@ pub async fn copy_object(
         checksum: new_checksum(edge, &source, &version, algorithm).await?,
         precondition,
     };
-    let written = edge.master.copy(&caller.actor, &version, &bucket, &path, copy).await.map_err(from_core)?;
+    let written = edge.cluster.copy(&caller.actor, &version, &bucket, &path, copy).await.map_err(from_core)?;
 
     let mut result = CopyObjectResult {
         e_tag: Some(ETag::Strong(written.etag.to_string())),
@@ -101,17 +101,17 @@ impl Source {
     /// The version that is copied.
     pub async fn head(&self, edge: &Edge) -> S3Result<Version> {
         let which = self.which(edge).await?;
-        edge.master.head(&self.at, &self.path, which).await.map_err(not_a_marker)
+        edge.cluster.head(&self.at, &self.path, which).await.map_err(not_a_marker)
     }
 
     /// The version that is copied, with its body.
     pub async fn open(&self, edge: &Edge) -> S3Result<Opened> {
         let which = self.which(edge).await?;
-        edge.master.get(&self.at, &self.path, which).await.map_err(not_a_marker)
+        edge.cluster.get(&self.at, &self.path, which).await.map_err(not_a_marker)
     }
 
     async fn which(&self, edge: &Edge) -> S3Result<Which> {
-        target::which(&edge.master, &self.at, self.version_id.as_deref()).await
+        target::which(&edge.cluster, &self.at, self.version_id.as_deref()).await
     }
 }
 

@@ -36,7 +36,7 @@ pub async fn delete_object(
     let version = version(&bucket, input.version_id.as_deref(), numbered_versions)?;
     let delete = DeleteRequest { path: keys::parse(&input.key)?, version, precondition };
 
-    let mut results = edge.master.delete(&caller.actor, &bucket, vec![delete]).await.map_err(from_core)?;
+    let mut results = edge.cluster.delete(&caller.actor, &bucket, vec![delete]).await.map_err(from_core)?;
     let deleted = results.pop().ok_or_else(|| S3Error::new(S3ErrorCode::InternalError))?.map_err(from_core)?;
     let output = DeleteObjectOutput {
         delete_marker: deleted.marker.then_some(true),
@@ -74,7 +74,7 @@ pub async fn delete_objects(
             Err(error) => errors.push(listed_error(object, &error)),
         }
     }
-    let results = edge.master.delete(&caller.actor, &bucket, deletes).await.map_err(from_core)?;
+    let results = edge.cluster.delete(&caller.actor, &bucket, deletes).await.map_err(from_core)?;
     let mut highest = Number::ZERO;
     let mut deleted = Vec::new();
     for (object, result) in iter::zip(asked, results) {
@@ -114,8 +114,8 @@ async fn numbered_versions(edge: &Edge, bucket: &BucketName, named: Option<&str>
     if named.is_none_or(|version| version == "null") {
         return Ok(false);
     }
-    let at = BucketAt { bucket: bucket.clone(), snapshot: None };
-    let versioning = edge.master.bucket_versioning(&at).await.map_err(from_core)?;
+    let at = BucketAt::newest(bucket.clone());
+    let versioning = edge.cluster.bucket_versioning(&at).await.map_err(from_core)?;
     Ok(versioning != Versioning::Off)
 }
 

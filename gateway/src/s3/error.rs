@@ -54,6 +54,18 @@ pub fn from_core(error: Error) -> S3Error {
         Error::BodyUnreadable { source } => unreadable(source),
         Error::InvalidName(_) => S3Error::with_message(S3ErrorCode::InvalidBucketName, message),
         Error::InvalidPath(_) => S3Error::with_message(S3ErrorCode::KeyTooLongError, message),
+        // What is done at a bucket's home only, or what its home does not let this cluster do.
+        Error::NotHome { .. } | Error::SharedReadOnly { .. } | Error::NoLongerShared { .. } => {
+            S3Error::with_message(S3ErrorCode::AccessDenied, message)
+        }
+        Error::NoSuchSharedBucket { .. } | Error::NoSuchCluster { .. } => {
+            S3Error::with_message(S3ErrorCode::NoSuchBucket, message)
+        }
+        Error::ClusterAway { .. } => S3Error::with_message(S3ErrorCode::ServiceUnavailable, message),
+        Error::ClusterFailed { .. } => {
+            tracing::error!(error = message, "a request failed on another cluster");
+            S3Error::with_message(S3ErrorCode::InternalError, message)
+        }
         // What other servers answer too: clients repeat it as they repeat any 5xx, and people can tell it from a fault.
         Error::NoSpace => custom("InsufficientStorage", StatusCode::INSUFFICIENT_STORAGE, message),
         Error::Damaged { source, .. } | Error::Storage { source, .. } => {
@@ -72,9 +84,13 @@ pub fn from_core(error: Error) -> S3Error {
 fn limit_code(limit: Limit) -> S3ErrorCode {
     match limit {
         Limit::Buckets => S3ErrorCode::TooManyBuckets,
-        Limit::BucketTags | Limit::BucketUploads | Limit::SnapshotMessageBytes | Limit::CommitStageKeys => {
-            S3ErrorCode::InvalidRequest
-        }
+        Limit::BucketTags
+        | Limit::BucketUploads
+        | Limit::SnapshotMessageBytes
+        | Limit::CommitStageKeys
+        | Limit::Invitations
+        | Limit::Clusters
+        | Limit::TreeBytes => S3ErrorCode::InvalidRequest,
     }
 }
 

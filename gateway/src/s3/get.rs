@@ -1,7 +1,8 @@
 //! GetObject and HeadObject.
 
 use bytes::Bytes;
-use federation::master::{BodyReader, Master, Version};
+use federation::cluster::Cluster;
+use federation::master::{BodyReader, Version};
 use federation::types::{Checksum, ChecksumKind, ContentHeader};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderName};
@@ -19,25 +20,25 @@ use super::describe::{DEFAULT_CONTENT_TYPE, content_header};
 use super::error::{from_core, invalid_argument, invalid_request};
 use super::range::{Selection, no_such_part};
 use super::target::{version_id, which};
-use super::{Edge, X_ELTON_VERSION, keys, numbered, time};
+use super::{Edge, X_ELTON_VERSION, keys, read_of, time};
 
 /// GetObject.
 pub async fn get_object(edge: &Edge, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let path = keys::parse(&request.input.key)?;
     let input = &request.input;
-    let which = which(&edge.master, &at, input.version_id.as_deref()).await?;
+    let which = which(&edge.cluster, &at, input.version_id.as_deref()).await?;
     let conditions =
         Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
     let wanted = Wanted::of(input.range, input.part_number)?;
-    let opened = edge.master.get(&at, &path, which).await.map_err(from_core)?;
+    let opened = edge.cluster.get(&at, &path, which).await.map_err(from_core)?;
 
     let version = opened.version;
     check(&conditions, &version)?;
-    let answer = Answer::of(&edge.master, &request.headers, &version, wanted, input.checksum_mode.as_ref()).await?;
+    let answer = Answer::of(&edge.cluster, &request.headers, &version, wanted, input.checksum_mode.as_ref()).await?;
     let mut output: GetObjectOutput = represent!(GetObjectOutput, &version, &answer);
-    output.body = Some(body(opened.body, &answer.selection, version.record.size));
-    Ok(numbered(output, version.number))
+    output.body = Some(body(opened.body, &answer.selection, version.record.size).await?);
+    Ok(read_of(output, &version))
 }
 
 /// HeadObject.
@@ -45,17 +46,17 @@ pub async fn head_object(edge: &Edge, request: S3Request<HeadObjectInput>) -> S3
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let path = keys::parse(&request.input.key)?;
     let input = &request.input;
-    let which = which(&edge.master, &at, input.version_id.as_deref()).await?;
+    let which = which(&edge.cluster, &at, input.version_id.as_deref()).await?;
     let conditions =
         Conditions::read(&request.headers, input.if_modified_since.as_ref(), input.if_unmodified_since.as_ref())?;
     let wanted = Wanted::of(input.range, input.part_number)?;
-    let version = edge.master.head(&at, &path, which).await.map_err(from_core)?;
+    let version = edge.cluster.head(&at, &path, which).await.map_err(from_core)?;
 
     check(&conditions, &version)?;
-    let answer = Answer::of(&edge.master, &request.headers, &version, wanted, input.checksum_mode.as_ref()).await?;
+    let answer = Answer::of(&edge.cluster, &request.headers, &version, wanted, input.checksum_mode.as_ref()).await?;
     let mut output: HeadObjectOutput = represent!(HeadObjectOutput, &version, &answer);
     override_headers(&mut output, request.input);
-    Ok(numbered(output, version.number))
+    Ok(read_of(output, &version))
 }
 
 /// What a read wants of an object.
@@ -92,7 +93,7 @@ struct Answer {
 
 impl Answer {
     async fn of(
-        master: &Master,
+        cluster: &Cluster,
         headers: &HeaderMap,
         version: &Version,
         wanted: Wanted,
@@ -105,7 +106,7 @@ impl Answer {
                 (Selection::of(&range, record.size)?, None, record.checksum.clone())
             }
             Wanted::Whole | Wanted::Range(_) => (Selection::whole(record.size), None, record.checksum.clone()),
-            Wanted::Part(number) => select_part(master, version, number).await?,
+            Wanted::Part(number) => select_part(cluster, version, number).await?,
         };
         // A client compares what it got with the checksum: that of the object says nothing about a part of it.
         let covered = parts.is_some() || selection.is_whole(record.size);
@@ -115,12 +116,12 @@ impl Answer {
 
 /// The bytes of a part. An object that was put whole has one, but no count of parts.
 async fn select_part(
-    master: &Master,
+    cluster: &Cluster,
     version: &Version,
     number: u16,
 ) -> S3Result<(Selection, Option<usize>, Option<Checksum>)> {
     let record = &version.record;
-    let parts = master.parts(version).await.map_err(from_core)?;
+    let parts = cluster.parts(version).await.map_err(from_core)?;
     if parts.is_empty() {
         return match number {
             1 => Ok((Selection::part(0..record.size, record.size), None, record.checksum.clone())),
@@ -212,23 +213,25 @@ fn http_date(time: &Timestamp) -> Option<String> {
 }
 
 /// The bytes of an answer: small ones in one piece, so that they leave in one write with the headers.
-fn body(reader: BodyReader, selection: &Selection, size: u64) -> StreamingBlob {
+async fn body(reader: BodyReader, selection: &Selection, size: u64) -> S3Result<StreamingBlob> {
     let bytes = selection.bytes.clone();
     if bytes.is_empty() {
-        return StreamingBlob::from_bytes(Bytes::new());
+        return Ok(StreamingBlob::from_bytes(Bytes::new()));
     }
     if let Some(whole) = reader.inline() {
         if selection.is_whole(size) {
-            return StreamingBlob::from_bytes(whole);
+            return Ok(StreamingBlob::from_bytes(whole));
         }
         let (start, end) = (usize::try_from(bytes.start), usize::try_from(bytes.end));
         if let (Ok(start), Ok(end)) = (start, end) {
-            return StreamingBlob::from_bytes(whole.slice(start..end.min(whole.len())));
+            return Ok(StreamingBlob::from_bytes(whole.slice(start..end.min(whole.len()))));
         }
     }
     let remaining = bytes.end - bytes.start;
-    let stream = reader.read(bytes).map(|piece| piece.map_err(|error| Box::new(from_core(error)) as s3s::StdError));
-    StreamingBlob::new(Counted { stream: sync_wrapper::SyncStream::new(Box::pin(stream)), remaining })
+    let stream = reader.begin(bytes).await.map_err(from_core)?;
+    let stream = stream.map(|piece| piece.map_err(|error| Box::new(from_core(error)) as s3s::StdError));
+    let stream = sync_wrapper::SyncStream::new(Box::pin(stream));
+    Ok(StreamingBlob::new(Counted { stream, remaining }))
 }
 
 /// A stream whose length is known, so that the answer has a `Content-Length`.

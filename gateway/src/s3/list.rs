@@ -101,8 +101,8 @@ async fn chained_page(
     if at.snapshot.is_some() || max == 0 {
         return page(edge, at, Some(token.after), shape, max).await;
     }
-    let chain = BucketAt { bucket: at.bucket.clone(), snapshot: Some(SnapshotRef::Number(token.number)) };
-    match edge.master.list(&chain, shape.query(Some(token.after.clone()), max)).await {
+    let chain = BucketAt::at(at.bucket.clone(), SnapshotRef::Number(token.number));
+    match edge.cluster.list(&chain, shape.query(Some(token.after.clone()), max)).await {
         // The collector went by meanwhile. Pages of another state would leave out or repeat keys without a word.
         Err(Error::BelowFloor { floor, .. }) => Err(ended(token.number, &format!("the floor is {floor} now"))),
         Err(Error::NoSuchSnapshot { .. }) => Err(ended(token.number, "the bucket was made anew")),
@@ -125,10 +125,10 @@ async fn page(
     max: i32,
 ) -> S3Result<ListPage<ListItem, After>> {
     if max == 0 {
-        let number = edge.master.resolve(at).await.map_err(from_core)?;
+        let number = edge.cluster.resolve(at).await.map_err(from_core)?;
         return Ok(ListPage { items: Vec::new(), next: None, number });
     }
-    edge.master.list(at, shape.query(after, max)).await.map_err(from_core)
+    edge.cluster.list(at, shape.query(after, max)).await.map_err(from_core)
 }
 
 /// Reads `max-keys` and its like: 1,000 unless told, and never more.

@@ -44,7 +44,8 @@ mod versions;
 
 use std::sync::Arc;
 
-use federation::master::Master;
+use federation::cluster::Cluster;
+use federation::master::Version;
 use federation::types::{BucketAt, Number};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -63,6 +64,8 @@ pub use error::from_core;
 
 /// The version that a write made or a read found.
 const X_ELTON_VERSION: HeaderName = HeaderName::from_static("x-elton-version");
+/// The header that says how many seconds old a read may be, where the bucket's home was away.
+const X_ELTON_AGE: HeaderName = HeaderName::from_static("x-elton-age");
 
 /// The region of buckets that were created without naming one.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -129,7 +132,7 @@ pub struct S3Edge(Arc<Edge>);
 
 /// What every operation works with.
 struct Edge {
-    master: Arc<Master>,
+    cluster: Arc<Cluster>,
     credentials: Arc<dyn CredentialStore>,
     admin: Arc<dyn S3Route>,
     owner: Owner,
@@ -139,11 +142,11 @@ struct Edge {
 }
 
 impl S3Edge {
-    /// An edge to `master`. Fails if the configured region is no region's name.
-    pub fn new(master: Arc<Master>, config: S3EdgeConfig) -> Result<S3Edge, InvalidRegion> {
+    /// An edge to `cluster`. Fails if the configured region is no region's name.
+    pub fn new(cluster: Arc<Cluster>, config: S3EdgeConfig) -> Result<S3Edge, InvalidRegion> {
         let S3EdgeConfig { region, credentials, owner, limits, https, admin } = config;
         let region = region.map(|region| Region::new(region.into())).transpose()?;
-        Ok(S3Edge(Arc::new(Edge { master, credentials, admin, owner, region, limits, https })))
+        Ok(S3Edge(Arc::new(Edge { cluster, credentials, admin, owner, region, limits, https })))
     }
 
     /// The edge as a service for `hyper` or `tower`.
@@ -223,13 +226,22 @@ impl Edge {
 
     /// Fails if there is no such bucket or snapshot.
     async fn require_bucket(&self, at: &BucketAt) -> S3Result<()> {
-        self.master.bucket_versioning(at).await.map(drop).map_err(from_core)
+        self.cluster.require(at).await.map_err(from_core)
     }
 }
 
 /// An answer that carries `x-elton-version`.
 fn numbered<T>(output: T, number: Number) -> S3Response<T> {
     S3Response::with_headers(output, HeaderMap::from_iter([(X_ELTON_VERSION, HeaderValue::from(number.0))]))
+}
+
+/// An answer to a read, which says how old it may be where another cluster could not be asked.
+fn read_of<T>(output: T, version: &Version) -> S3Response<T> {
+    let mut response = numbered(output, version.number);
+    if let Some(age) = version.age {
+        response.headers.insert(X_ELTON_AGE, HeaderValue::from(age.as_secs()));
+    }
+    response
 }
 
 /// The names of buckets and of their snapshots, which may be longer than 63 characters.

@@ -35,7 +35,7 @@ pub async fn create_multipart_upload(
         checksum: Some(declared.unwrap_or((checksum::DEFAULT_ALGORITHM, ChecksumKind::FullObject))),
         checksum_declared: declared.is_some(),
     };
-    let info = edge.master.begin_upload(&caller.actor, &bucket, upload).await.map_err(from_core)?;
+    let info = edge.cluster.begin_upload(&caller.actor, &bucket, upload).await.map_err(from_core)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: Some(keys::echoed(&input.key, false)),
@@ -61,11 +61,11 @@ pub async fn complete_multipart_upload(
     let id = upload_id(&input.upload_id)?;
     let parts = named_parts(input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default())?;
     if let Some(kind) = describe::text(&headers, "x-amz-checksum-type")? {
-        let info = edge.master.upload(&bucket, &path, id).await.map_err(from_core)?;
+        let info = edge.cluster.upload(&bucket, &path, id).await.map_err(from_core)?;
         check_kind(checksum::parse_kind(kind)?, info.checksum.map(|(_, kind)| kind))?;
     }
     if let Some(part) = parts.iter().find(|part| part.checksum.is_none())
-        && let Ok(info) = edge.master.upload(&bucket, &path, id).await
+        && let Ok(info) = edge.cluster.upload(&bucket, &path, id).await
     {
         // An upload that is not there any more may be one that this very request completed before.
         check_part_stated(part.number, info.checksum)?;
@@ -76,7 +76,7 @@ pub async fn complete_multipart_upload(
         size: input.mpu_object_size.map(object_size).transpose()?,
         precondition: describe::precondition(&headers)?,
     };
-    let written = edge.master.complete_upload(&caller.actor, &bucket, &path, id, complete).await.map_err(from_core)?;
+    let written = edge.cluster.complete_upload(&caller.actor, &bucket, &path, id, complete).await.map_err(from_core)?;
 
     let mut output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -98,7 +98,7 @@ pub async fn abort_multipart_upload(
     let input = request.input;
     let bucket = target::bucket(&input.bucket)?;
     let path = keys::parse(&input.key)?;
-    edge.master.abort_upload(&bucket, &path, upload_id(&input.upload_id)?).await.map_err(from_core)?;
+    edge.cluster.abort_upload(&bucket, &path, upload_id(&input.upload_id)?).await.map_err(from_core)?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 

@@ -104,11 +104,11 @@ impl Target {
     }
 
     async fn upload(&self, edge: &Edge) -> S3Result<UploadInfo> {
-        edge.master.upload(&self.bucket, &self.path, self.upload).await.map_err(from_core)
+        edge.cluster.upload(&self.bucket, &self.path, self.upload).await.map_err(from_core)
     }
 
     async fn put(&self, edge: &Edge, part: PartRequest) -> S3Result<UploadedPart> {
-        edge.master.put_part(&self.bucket, &self.path, self.upload, self.number, part).await.map_err(from_core)
+        edge.cluster.put_part(&self.bucket, &self.path, self.upload, self.number, part).await.map_err(from_core)
     }
 }
 

@@ -31,7 +31,7 @@ pub async fn put_object(edge: &Edge, mut request: S3Request<PutObjectInput>) -> 
     let length = body_length(input.content_length)?;
     if length > SMALL_BODY_MAX {
         // Refused before the body is sent rather than after.
-        edge.require_bucket(&BucketAt { bucket: bucket.clone(), snapshot: None }).await?;
+        edge.require_bucket(&BucketAt::newest(bucket.clone())).await?;
     }
 
     let algorithm = stated.algorithm().unwrap_or(DEFAULT_ALGORITHM);
@@ -39,7 +39,7 @@ pub async fn put_object(edge: &Edge, mut request: S3Request<PutObjectInput>) -> 
     let (staged, digested) = body.receive(edge, algorithm).await?;
     let put =
         PutRequest { body: staged, md5: digested.md5, checksum: kept(&digested, algorithm), description, precondition };
-    let written = edge.master.put(&caller.actor, &bucket, &path, put).await.map_err(from_core)?;
+    let written = edge.cluster.put(&caller.actor, &bucket, &path, put).await.map_err(from_core)?;
 
     let mut output = PutObjectOutput {
         e_tag: Some(ETag::Strong(written.etag.to_string())),
@@ -85,7 +85,7 @@ pub async fn store(
     digests: Digests,
     length: u64,
 ) -> S3Result<(StagedBody, Digested)> {
-    let stored = edge.master.blobs().store(body, digests, Some(length), edge.limits.body_bytes_max).await;
+    let stored = edge.cluster.blobs().store(body, digests, Some(length), edge.limits.body_bytes_max).await;
     let (staged, digests) = stored.map_err(from_store)?;
     Ok((staged, digests.finish()))
 }

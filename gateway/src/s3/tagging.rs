@@ -22,8 +22,8 @@ pub async fn get_object_tagging(
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
     let path = keys::parse(&request.input.key)?;
-    let which = which(&edge.master, &at, request.input.version_id.as_deref()).await?;
-    let (version, tags) = edge.master.tags(&at, &path, which).await.map_err(from_core)?;
+    let which = which(&edge.cluster, &at, request.input.version_id.as_deref()).await?;
+    let (version, tags) = edge.cluster.tags(&at, &path, which).await.map_err(from_core)?;
     let output = GetObjectTaggingOutput { tag_set: to_xml(tags), version_id: version_id(&version) };
     Ok(numbered(output, version.number))
 }
@@ -61,10 +61,10 @@ async fn set_object_tags(
 ) -> S3Result<S3Response<Option<String>>> {
     let bucket = target::bucket(bucket)?;
     let path = keys::parse(key)?;
-    let which: Which = which(&edge.master, &newest(&bucket), version_id).await?;
+    let which: Which = which(&edge.cluster, &newest(&bucket), version_id).await?;
     let attributes = Attributes { tags: Some(tags), ..Attributes::default() };
     let (number, name) =
-        edge.master.set_attributes(&caller.actor, &bucket, &path, which, attributes).await.map_err(from_core)?;
+        edge.cluster.set_attributes(&caller.actor, &bucket, &path, which, attributes).await.map_err(from_core)?;
     Ok(numbered(name.map(|name| name.to_string()), number))
 }
 
@@ -74,7 +74,7 @@ pub async fn get_bucket_tagging(
     request: S3Request<GetBucketTaggingInput>,
 ) -> S3Result<S3Response<GetBucketTaggingOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
-    let tags = edge.master.bucket_tagging(&at).await.map_err(from_core)?;
+    let tags = edge.cluster.bucket_tagging(&at).await.map_err(from_core)?;
     let tags = tags.ok_or_else(|| S3Error::new(S3ErrorCode::NoSuchTagSet))?;
     Ok(S3Response::new(GetBucketTaggingOutput { tag_set: to_xml(tags) }))
 }
@@ -88,7 +88,7 @@ pub async fn put_bucket_tagging(
     let bucket = target::bucket(&request.input.bucket)?;
     let tags = from_xml(request.input.tagging.tag_set, BUCKET_TAGS_MAX)?;
     let change = BucketChange::Tagging(Some(tags));
-    let number = edge.master.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
+    let number = edge.cluster.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
     Ok(numbered(PutBucketTaggingOutput::default(), number))
 }
 
@@ -100,10 +100,10 @@ pub async fn delete_bucket_tagging(
     let caller = Caller::of(&request)?;
     let bucket = target::bucket(&request.input.bucket)?;
     let change = BucketChange::Tagging(None);
-    let number = edge.master.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
+    let number = edge.cluster.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
     Ok(numbered(DeleteBucketTaggingOutput::default(), number))
 }
 
 fn newest(bucket: &BucketName) -> BucketAt {
-    BucketAt { bucket: bucket.clone(), snapshot: None }
+    BucketAt::newest(bucket.clone())
 }

@@ -1,7 +1,8 @@
 //! What a request names: a bucket, perhaps as of a snapshot; a key; a version.
 
+use federation::cluster::Cluster;
 use federation::error::VersionName;
-use federation::master::{Master, Version, Versioning, Which};
+use federation::master::{Version, Versioning, Which};
 use federation::types::{BucketAt, BucketName, Number, SnapshotRef};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -12,8 +13,8 @@ pub fn bucket_at(name: &str, header: Option<&SnapshotRef>) -> S3Result<BucketAt>
     let alias = BucketAt::from_alias(name).map_err(|error| invalid_bucket(&error))?;
     match (alias.snapshot, header) {
         (Some(_), Some(_)) => Err(invalid_argument("x-elton-at belongs to a bucket's plain name, not to a snapshot's")),
-        (None, Some(at)) => Ok(BucketAt { bucket: alias.bucket, snapshot: Some(at.clone()) }),
-        (snapshot, None) => Ok(BucketAt { bucket: alias.bucket, snapshot }),
+        (None, Some(at)) => Ok(BucketAt::at(alias.bucket, at.clone())),
+        (snapshot, None) => Ok(BucketAt { bucket: alias.bucket, snapshot, consistency: None }),
     }
 }
 
@@ -41,13 +42,15 @@ pub fn version_name(text: &str) -> S3Result<VersionName> {
 
 /// Which version a request means. Where S3 versioning was never enabled there is only `null`: Elton's numbers are read
 /// through snapshots.
-pub async fn which(master: &Master, at: &BucketAt, version_id: Option<&str>) -> S3Result<Which> {
+pub async fn which(cluster: &Cluster, at: &BucketAt, version_id: Option<&str>) -> S3Result<Which> {
     let Some(text) = version_id else { return Ok(Which::Newest) };
     let name = version_name(text)?;
     if let VersionName::Number(number) = name {
-        let versioning = master.bucket_versioning(at).await.map_err(from_core)?;
-        if versioning == Versioning::Off {
-            return Err(unversioned(&at.bucket, number));
+        match cluster.bucket_versioning(at).await {
+            Ok(Versioning::Off) => return Err(unversioned(&at.bucket, number)),
+            // Versions that are known here are read while the home is away.
+            Ok(_) | Err(federation::Error::ClusterAway { .. }) => {}
+            Err(error) => return Err(from_core(error)),
         }
     }
     Ok(Which::Named(name))

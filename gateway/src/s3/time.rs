@@ -31,8 +31,11 @@ pub fn seconds(time: Timestamp) -> u64 {
     time.0 / 1000
 }
 
+/// The last millisecond of the year 9999. Later ones, which only another cluster can have made up, have no HTTP date.
+const LAST: u64 = 253_402_300_799_999;
+
 fn system(time: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(time.0)
+    SystemTime::UNIX_EPOCH + Duration::from_millis(time.0.min(LAST))
 }
 
 #[cfg(test)]
@@ -44,6 +47,7 @@ mod tests {
         let time = Timestamp(1_792_576_800_123);
         assert_eq!(from_s3(&to_s3(time)), Timestamp(1_792_576_800_000));
         assert_eq!(http_date(time), "Wed, 21 Oct 2026 10:00:00 GMT");
+        assert_eq!(http_date(Timestamp(u64::MAX)), "Fri, 31 Dec 9999 23:59:59 GMT", "no time that is told panics");
         let fine = dto::Timestamp::parse(dto::TimestampFormat::DateTime, "2026-10-21T10:00:00.123Z").unwrap();
         assert_eq!(from_s3(&fine), time);
     }

@@ -26,7 +26,7 @@ pub async fn list_multipart_uploads(
     let max_uploads = page_size(input.max_uploads, "max-uploads")?;
     let after = after(&shape, input.key_marker.as_deref(), input.upload_id_marker.as_deref())?;
     let (items, next) = if max_uploads == 0 {
-        edge.master.bucket(&bucket).await.map_err(from_core)?;
+        edge.cluster.bucket(&bucket).await.map_err(from_core)?;
         (Vec::new(), None)
     } else {
         let query = UploadsQuery {
@@ -35,7 +35,7 @@ pub async fn list_multipart_uploads(
             after,
             max: items_max(max_uploads),
         };
-        let page = edge.master.list_uploads(&bucket, query).await.map_err(from_core)?;
+        let page = edge.cluster.list_uploads(&bucket, query).await.map_err(from_core)?;
         (page.items, page.next)
     };
 
@@ -72,7 +72,7 @@ pub async fn list_parts(edge: &Edge, request: S3Request<ListPartsInput>) -> S3Re
     let marker = input.part_number_marker.unwrap_or(0);
     let after = u16::try_from(marker).map_err(|_| invalid_argument("part-number-marker is out of range"))?;
     let (info, page) =
-        edge.master.list_parts(&bucket, &path, id, after, items_max(max_parts).max(1)).await.map_err(from_core)?;
+        edge.cluster.list_parts(&bucket, &path, id, after, items_max(max_parts).max(1)).await.map_err(from_core)?;
 
     // A page of nothing still says whose upload it is.
     let empty = max_parts == 0;

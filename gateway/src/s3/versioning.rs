@@ -17,7 +17,7 @@ pub async fn get_bucket_versioning(
     request: S3Request<GetBucketVersioningInput>,
 ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
     let at = Caller::of(&request)?.bucket_at(&request.input.bucket)?;
-    let status = match edge.master.bucket_versioning(&at).await.map_err(from_core)? {
+    let status = match edge.cluster.bucket_versioning(&at).await.map_err(from_core)? {
         Versioning::Off => None,
         Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
         Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
@@ -46,6 +46,6 @@ pub async fn put_bucket_versioning(
         None => return Err(S3Error::new(S3ErrorCode::IllegalVersioningConfigurationException)),
     };
     let change = BucketChange::Versioning(versioning);
-    let number = edge.master.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
+    let number = edge.cluster.change_bucket(&caller.actor, &bucket, change).await.map_err(from_core)?;
     Ok(numbered(PutBucketVersioningOutput::default(), number))
 }

@@ -44,7 +44,7 @@ pub async fn list_object_versions(edge: &Edge, request: &S3Request<Body>, bucket
             after,
             max: items_max(asked.max_keys),
         };
-        let page = edge.master.list_versions(&at, query).await.map_err(from_core)?;
+        let page = edge.cluster.list_versions(&at, query).await.map_err(from_core)?;
         (page.items, page.next)
     };
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation::master::Master;
+use federation::cluster::Cluster;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
@@ -56,7 +56,7 @@ pub struct Origin {
 /// What a [`Front`] is made of.
 pub struct FrontConfig {
     /// The core, for health and gauges.
-    pub master: Arc<Master>,
+    pub cluster: Arc<Cluster>,
     /// Answers everything that is not health or metrics.
     pub s3: S3Service,
     /// Counts.
@@ -75,7 +75,7 @@ pub struct FrontConfig {
 
 /// Answers requests.
 pub struct Front {
-    master: Arc<Master>,
+    cluster: Arc<Cluster>,
     s3: S3Service,
     metrics: Arc<Metrics>,
     ids: RequestIds,
@@ -101,7 +101,7 @@ impl Front {
             health: Health::default(),
             places: Places::new(&config.limits),
             gauges_read: Mutex::new(None),
-            master: config.master,
+            cluster: config.cluster,
             s3: config.s3,
             metrics: config.metrics,
             ids: config.ids,
@@ -243,7 +243,7 @@ impl Front {
     async fn answer_own(&self, path: OwnPath, headers: &HeaderMap, peer: SocketAddr) -> Response<s3s::Body> {
         match path {
             OwnPath::Live => plain(StatusCode::OK, "live\n"),
-            OwnPath::Ready => match self.health.ready(&self.master).await {
+            OwnPath::Ready => match self.health.ready(&self.cluster).await {
                 Ok(()) => plain(StatusCode::OK, "ready\n"),
                 Err(reason) => {
                     tracing::warn!(%reason, error = std::error::Error::source(&reason), "not ready");
@@ -282,13 +282,25 @@ impl Front {
         if read.is_some_and(|at| at.elapsed() < STORAGE_GAUGES_AGE_MAX) {
             return;
         }
-        match tokio::try_join!(self.master.buckets(), self.master.counts()) {
+        match tokio::try_join!(self.cluster.buckets(), self.cluster.counts()) {
             Ok((buckets, counts)) => {
                 self.metrics.set_storage(&buckets, &counts);
                 *read = Some(Instant::now());
             }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "gauges could not be read"),
         }
+        if let Err(error) = self.refresh_peers().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "gauges of peers could not be read");
+        }
+    }
+}
+
+impl Front {
+    async fn refresh_peers(&self) -> Result<(), federation::Error> {
+        let Ok(federation) = self.cluster.federation() else { return Ok(()) };
+        let traffic = federation.traffic(&self.cluster.buckets().await?).await?;
+        self.metrics.set_peers(&federation.peers().await?, &traffic);
+        Ok(())
     }
 }
 

@@ -101,5 +101,5 @@ pub fn record(object: &Object, md5: [u8; 16]) -> ObjectRecord {
 
 /// A snapshot by time.
 pub fn at_time(b: usize, time: u64) -> BucketAt {
-    BucketAt { bucket: bucket_name(b), snapshot: Some(SnapshotRef::Time(Timestamp(time))) }
+    BucketAt::at(bucket_name(b), SnapshotRef::Time(Timestamp(time)))
 }

@@ -84,12 +84,12 @@ pub async fn read(opened: Opened) -> Result<Vec<u8>> {
 
 /// A bucket's newest state.
 pub fn newest(bucket: &BucketName) -> BucketAt {
-    BucketAt { bucket: bucket.clone(), snapshot: None }
+    BucketAt::newest(bucket.clone())
 }
 
 /// A bucket as of a number.
 pub fn at(bucket: &BucketName, number: u64) -> BucketAt {
-    BucketAt { bucket: bucket.clone(), snapshot: Some(SnapshotRef::Number(Number(number))) }
+    BucketAt::at(bucket.clone(), SnapshotRef::Number(Number(number)))
 }
 
 /// A path, which the caller knows to be lawful.

@@ -68,7 +68,7 @@ impl MemoryBackend {
     }
 }
 
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -148,7 +148,7 @@ impl Backend for MemoryBackend {
         Ok(Box::new(MemoryWriter {
             held: Arc::clone(&self.held),
             guard: self.claims.guard_file(file),
-            bytes: Vec::new(),
+            bytes: Arc::default(),
             hasher: TreeHasher::new(),
         }))
     }
@@ -209,8 +209,27 @@ impl Backend for MemoryBackend {
 struct MemoryWriter {
     held: Arc<Mutex<Held>>,
     guard: FileGuard,
-    bytes: Vec<u8>,
+    bytes: Arc<Mutex<Vec<u8>>>,
     hasher: TreeHasher,
+}
+
+/// Reads a body that is being written.
+#[derive(Debug)]
+struct GrowingReader {
+    file: FileId,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl BodyReader for GrowingReader {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), BackendError> {
+        copy_at(&lock(&self.bytes), self.file, bytes, offset)
+    }
+}
+
+fn copy_at(from: &[u8], file: FileId, bytes: &mut [u8], offset: u64) -> Result<(), BackendError> {
+    let found = usize::try_from(offset).ok().and_then(|offset| from.get(offset..)?.get(..bytes.len()));
+    bytes.copy_from_slice(found.ok_or(BackendError::Damaged { what: Item::File(file) })?);
+    Ok(())
 }
 
 impl BodyWriter for MemoryWriter {
@@ -219,7 +238,7 @@ impl BodyWriter for MemoryWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
-        self.bytes.extend_from_slice(bytes);
+        lock(&self.bytes).extend_from_slice(bytes);
         self.hasher.update(bytes);
         Ok(())
     }
@@ -232,9 +251,14 @@ impl BodyWriter for MemoryWriter {
         self.hasher.digest()
     }
 
+    fn reader(&self) -> Arc<dyn BodyReader> {
+        Arc::new(GrowingReader { file: self.guard.file(), bytes: Arc::clone(&self.bytes) })
+    }
+
     fn finish(self: Box<Self>) -> Result<WrittenFile, BackendError> {
         let digest = self.digest();
-        lock(&self.held).files.insert(self.guard.file(), (digest.hash, Arc::new(self.bytes)));
+        let bytes = lock(&self.bytes).clone();
+        lock(&self.held).files.insert(self.guard.file(), (digest.hash, Arc::new(bytes)));
         Ok(WrittenFile { guard: self.guard, digest })
     }
 }
@@ -247,9 +271,7 @@ struct MemoryReader {
 
 impl BodyReader for MemoryReader {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), BackendError> {
-        let found = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)?.get(..bytes.len()));
-        bytes.copy_from_slice(found.ok_or(BackendError::Damaged { what: Item::File(self.file) })?);
-        Ok(())
+        copy_at(&self.bytes, self.file, bytes, offset)
     }
 }
 

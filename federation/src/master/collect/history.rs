@@ -6,12 +6,15 @@ use super::super::body::{listed_parts, piece_count, pieces, release};
 use super::super::home::Home;
 use super::super::key;
 use super::super::layer::unstage;
+use super::super::shared;
 use super::super::snapshot::retained;
 use super::super::write::blob_parts;
 use super::super::{Limits, Master};
 use super::bucket_row;
 use crate::blobs::Blobs;
-use crate::catalog::rows::{Change, ChangeRow, HeldRow, HistoryRow, LayerRow, LayerSource, Record, Visibility};
+use crate::catalog::rows::{
+    BodyRow, Change, ChangeRow, HeldRow, HistoryRow, LayerRow, LayerSource, Record, Visibility,
+};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::Result;
 use crate::mutant::{self, Mutant};
@@ -399,7 +402,19 @@ fn remove_page(txn: &mut Transaction<'_>, id: BucketId, limit: PageLimit, blobs:
     if more {
         return Ok((dropped.versions, false));
     }
-    for table in [Table::History, Table::Nulls, Table::Attributes, Table::Config, Table::Held, Table::Tombstones] {
+    // Copies that were brought for versions of it, beside those that its versions referred to.
+    let bodies: Vec<_> = txn.range(Table::Bodies, all.clone())?.take(limit.rows).collect::<Result<_, _>>()?;
+    if !bodies.is_empty() {
+        for (key, value) in bodies {
+            if let Some((bucket, hash)) = keys::split_body(&key) {
+                shared::forget(txn, bucket, hash, &BodyRow::decode(&value)?)?;
+            }
+        }
+        return Ok((0, false));
+    }
+    let tables =
+        [Table::History, Table::Nulls, Table::Attributes, Table::Config, Table::Held, Table::Tombstones, Table::Grants];
+    for table in tables {
         let rows: Vec<_> = txn.range(table, all.clone())?.take(limit.rows).collect::<Result<_, _>>()?;
         if !rows.is_empty() {
             rows.into_iter().for_each(|(key, _)| txn.remove(table, key));

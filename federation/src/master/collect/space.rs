@@ -9,8 +9,9 @@ use super::super::Master;
 use super::super::body::{blob_row, is_referred_to, pieces};
 use super::super::readers::Held;
 use super::super::request::CollectReport;
+use super::super::shared;
 use crate::blobs::{SealedSegment, SlotGuard, StoredOutboard, Urgency};
-use crate::catalog::rows::{BlobRow, Change, ChangeRow, PartRow, Record, SlotOwner};
+use crate::catalog::rows::{BlobRow, Change, ChangeRow, Copy, PartRow, Record, SlotOwner};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
@@ -255,6 +256,7 @@ fn slot_of(rows: &dyn Rows, owner: &SlotOwner, segment: SegmentId, offset: u32) 
         },
         // Its layer is folded first.
         SlotOwner::Staged { .. } => Vec::new(),
+        SlotOwner::Shared { bucket, hash, .. } => shared::here(rows, *bucket, *hash)?.into_iter().collect(),
     };
     Ok(found.into_iter().find_map(|piece| match piece {
         Piece::Slot(slot) if at(&slot, segment, offset) => Some(slot),
@@ -309,6 +311,13 @@ fn move_slot(txn: &mut Transaction<'_>, old: &Slot, owner: &SlotOwner, new: &Slo
                 replace(slot);
             }
             txn.put(keys::blob(*hash), &row);
+        }
+        SlotOwner::Shared { bucket, hash, .. } => {
+            let Some(mut row) = shared::body_row(txn, *bucket, *hash)? else { return Err(Error::Conflict) };
+            if let Some(Copy::Slot(slot)) = &mut row.copy {
+                replace(slot);
+            }
+            txn.put(keys::body(*bucket, *hash), &row);
         }
         SlotOwner::Staged { .. } => return Ok(()),
     }

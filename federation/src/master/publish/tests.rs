@@ -1,0 +1,142 @@
+//! A home and what members ask of it, however late or often.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::blobs::MemoryBackend;
+use crate::blocking::Inline;
+use crate::catalog::MemoryCatalog;
+use crate::clock::ManualClock;
+use crate::ids::SeededIds;
+use crate::master::{CollectOptions, Description, Found, Limits, Look, PutRequest, Seams};
+use crate::types::{BlobHash, BucketAt, ETag, SnapshotRef};
+
+const MEMBER: MemberId = MemberId([7; 16]);
+
+fn actor() -> Actor {
+    Actor("tester".to_owned())
+}
+
+fn path(name: &str) -> ObjectPath {
+    ObjectPath::try_from(name.as_bytes()).expect("lawful")
+}
+
+/// A bucket that is shared with a member.
+async fn shared_bucket() -> (Master, BucketName, BucketId) {
+    let seams = Seams {
+        catalog: Arc::new(MemoryCatalog::new()),
+        backend: Arc::new(MemoryBackend::default()),
+        blocking: Arc::new(Inline),
+        clock: Arc::new(ManualClock::new(Timestamp(0))),
+        ids: Arc::new(SeededIds::new(1)),
+    };
+    let limits = Limits { disk_reserve: 0, ..Limits::default() };
+    let master = Master::simulated(seams, limits).await.expect("opens");
+    let name: BucketName = "bucket".parse().expect("lawful");
+    let id = master.create_bucket(&actor(), &name, "").await.expect("creates").id;
+    master.share(&actor(), &name, MEMBER, Some(Rights::ReadWrite)).await.expect("shares");
+    (master, name, id)
+}
+
+fn put_of(name: &str, hash: u8, length: u64) -> PeerChange {
+    let record = ObjectRecord {
+        body: Body::Whole(Piece::Shared { hash: BlobHash([hash; 32]), length }),
+        size: length,
+        etag: ETag { md5: [0; 16], parts: None },
+        modified: Timestamp(0),
+        checksum: None,
+        headers: Vec::new(),
+        metadata: Vec::new(),
+        tags: Vec::new(),
+    };
+    PeerChange::Put { path: path(name), record: Box::new(record), precondition: Precondition::default() }
+}
+
+async fn publish(master: &Master, bucket: BucketId, counter: u64, settled: u64, change: PeerChange) -> Result<Number> {
+    let answer = master.change_for(MEMBER, Origin { counter, settled }, &actor(), bucket, change).await?;
+    Ok(answer.number())
+}
+
+#[tokio::test]
+async fn a_question_that_was_held_up_makes_nothing_once_its_answer_was_forgotten() {
+    let (master, _, bucket) = shared_bucket().await;
+    let first = publish(&master, bucket, 1, 1, put_of("a", 1, 5)).await.expect("made");
+    assert_eq!(publish(&master, bucket, 1, 1, put_of("a", 1, 5)).await.expect("answered again"), first);
+    assert_eq!(master.outcome_for(MEMBER, bucket, 2).await.expect("answered"), None, "the member gave it up");
+    publish(&master, bucket, 3, 3, put_of("b", 2, 5)).await.expect("made");
+
+    for late in [1, 2] {
+        let made = publish(&master, bucket, late, 1, put_of("a", 1, 5)).await;
+        assert!(matches!(made, Err(Error::InvalidRequest { .. })), "{late} was made twice: {made:?}");
+        assert!(master.outcome_for(MEMBER, bucket, late).await.is_err(), "nothing is known of {late} any more");
+    }
+}
+
+#[tokio::test]
+async fn a_content_has_one_length() {
+    let (master, _, bucket) = shared_bucket().await;
+    publish(&master, bucket, 1, 1, put_of("a", 1, 5)).await.expect("made");
+    let lie = publish(&master, bucket, 2, 2, put_of("b", 1, 50)).await;
+    assert!(matches!(lie, Err(Error::InvalidRequest { .. })), "{lie:?}");
+}
+
+#[tokio::test]
+async fn a_member_without_the_right_leaves_no_row() {
+    let (master, name, bucket) = shared_bucket().await;
+    master.share(&actor(), &name, MEMBER, Some(Rights::ReadOnly)).await.expect("shares");
+    assert_eq!(master.outcome_for(MEMBER, bucket, 9).await.expect("answered"), None);
+    let rows = |view: &dyn crate::catalog::View| Ok(view.range(Table::Idempotency, KeyRange::prefix(&[]))?.count());
+    assert_eq!(master.writer().read(rows).await.expect("reads"), 0);
+}
+
+async fn put_here(master: &Master, bucket: &BucketName, key: &str) -> Number {
+    let source = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"hello"))]);
+    let body = master.blobs().store(source, (), Some(5), 5).await.expect("stores").0;
+    let request = PutRequest {
+        body,
+        md5: [0; 16],
+        checksum: None,
+        description: Description::default(),
+        precondition: Precondition::default(),
+    };
+    master.put(&actor(), bucket, &path(key), request).await.expect("puts").number
+}
+
+fn look_at(key: &str, known: Option<Number>) -> Look {
+    Look { path: path(key), snapshot: None, which: Which::Newest, known }
+}
+
+#[tokio::test]
+async fn a_member_hears_of_a_delete_whose_rows_are_gone() {
+    let (master, name, bucket) = shared_bucket().await;
+    let known = put_here(&master, &name, "a").await;
+    let delete = DeleteRequest { path: path("a"), version: None, precondition: Precondition::default() };
+    master.delete(&actor(), &name, vec![delete]).await.expect("deletes");
+    let options = CollectOptions { now: true, ..CollectOptions::default() };
+    assert!(master.collect(options).await.expect("collects").versions > 0, "the test needs the row to go");
+    let looked = master.look(bucket, look_at("a", Some(known))).await.expect("answers");
+    assert!(matches!(looked.found, Found::Absent), "{:?}", looked.found);
+}
+
+#[tokio::test]
+async fn what_a_layer_holds_is_answered_by_its_place_in_the_log() {
+    let (master, name, bucket) = shared_bucket().await;
+    put_here(&master, &name, "a").await;
+    let state = put_here(&master, &name, "b").await;
+    for key in ["a", "b"] {
+        let delete = DeleteRequest { path: path(key), version: None, precondition: Precondition::default() };
+        master.delete(&actor(), &name, vec![delete]).await.expect("deletes");
+    }
+    let source = BucketAt::at(name.clone(), SnapshotRef::Number(state));
+    master.restore(&actor(), &source, b"").await.expect("restores");
+    for key in ["b", "a"] {
+        let looked = master.look(bucket, look_at(key, None)).await.expect("answers");
+        let Found::Live { number, ordinal, .. } = looked.found else { panic!("{key} was restored") };
+        let row = master
+            .writer()
+            .read(move |view| Ok(ChangeRow::load(view, &keys::change(bucket, number, ordinal))?))
+            .await
+            .expect("reads");
+        assert_eq!(row.and_then(|row| row.path), Some(path(key)));
+    }
+}

@@ -1,0 +1,82 @@
+//! Who buckets of this cluster are shared with.
+
+use super::Master;
+use super::home::numbered;
+use super::request::{Actor, BucketInfo};
+use crate::catalog::rows::{BucketRow, GrantRow, Record};
+use crate::catalog::{KeyRange, Table, keys};
+use crate::error::{Error, Result};
+use crate::types::{BucketId, BucketName, MemberId, Rights};
+
+impl Master {
+    /// Shares a bucket with a member, changes what it may do, or (none) withdraws it.
+    pub async fn share(
+        &self,
+        actor: &Actor,
+        bucket: &BucketName,
+        member: MemberId,
+        rights: Option<Rights>,
+    ) -> Result<()> {
+        let (name, actor, granted) = (bucket.clone(), actor.0.clone(), self.clock.wall());
+        self.writer
+            .transact(move |txn| {
+                let key = keys::grant(numbered(txn, &name)?.0, member);
+                match rights {
+                    Some(rights) => txn.put(key, &GrantRow { rights, granted, actor }),
+                    None => txn.remove(Table::Grants, key),
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Who a bucket is shared with.
+    pub async fn shares(&self, bucket: &BucketName) -> Result<Vec<(MemberId, Rights)>> {
+        let name = bucket.clone();
+        self.writer
+            .read(move |view| {
+                let (id, _) = numbered(view, &name)?;
+                let mut shares = Vec::new();
+                for row in view.range(Table::Grants, KeyRange::prefix(&keys::bucket(id)))? {
+                    let (key, value) = row?;
+                    if let Some(member) = key.get(16..).and_then(|id| id.try_into().ok()) {
+                        shares.push((MemberId(member), GrantRow::decode(&value)?.rights));
+                    }
+                }
+                Ok(shares)
+            })
+            .await
+    }
+
+    /// The buckets that are shared with a member.
+    pub async fn shared_with(&self, member: MemberId) -> Result<Vec<(BucketInfo, Rights)>> {
+        self.writer
+            .read(move |view| {
+                let mut shared = Vec::new();
+                for row in view.range(Table::Grants, KeyRange::prefix(&[]))? {
+                    let (key, value) = row?;
+                    let Some(id) = key.get(..16).and_then(|id| id.try_into().ok()).map(BucketId) else { continue };
+                    if !key.ends_with(&member.0) {
+                        continue;
+                    }
+                    if let Some(row) = BucketRow::load(view, &keys::bucket(id))?.filter(|row| !row.deleted) {
+                        shared.push((super::bucket::info(id, row), GrantRow::decode(&value)?.rights));
+                    }
+                }
+                Ok(shared)
+            })
+            .await
+    }
+
+    /// What a member may do with a bucket of this cluster, and the bucket's name; `NoSuchSharedBucket` if nothing.
+    pub async fn granted(&self, bucket: BucketId, member: MemberId) -> Result<(BucketName, Rights)> {
+        self.writer
+            .read(move |view| {
+                let none = || Error::NoSuchSharedBucket { bucket };
+                let grant = GrantRow::load(view, &keys::grant(bucket, member))?.ok_or_else(none)?;
+                let row = BucketRow::load(view, &keys::bucket(bucket))?.filter(|row| !row.deleted && !row.linked);
+                Ok((row.ok_or_else(none)?.name, grant.rights))
+            })
+            .await
+    }
+}

@@ -1,0 +1,168 @@
+//! Bodies of requests and answers between clusters, and what makes one that stands still an error.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::http::STREAM_WINDOW;
+use crate::error::BoxError;
+
+/// A body, of known or unknown length.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body without a byte.
+#[must_use]
+pub fn empty_body() -> Body {
+    Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// A body that is in memory.
+#[must_use]
+pub fn full_body(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// The other side sent nothing of a body for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("no byte of the body arrived for {} s", .0.as_secs_f32())]
+struct StoodStill(Duration);
+
+/// A body that arrives. Fails if its reader waits for `limit` without a byte; a reader that is busy costs nothing.
+pub(super) struct Arriving<H> {
+    inner: Incoming,
+    limit: Duration,
+    late: Pin<Box<Sleep>>,
+    /// Whether the reader waits, so `late` counts.
+    waiting: bool,
+    // What is given back once the body is done with.
+    _held: H,
+}
+
+impl<H: Send + Unpin + 'static> Arriving<H> {
+    pub(super) fn boxed(inner: Incoming, limit: Duration, held: H) -> Body {
+        let late = Box::pin(tokio::time::sleep(limit));
+        Arriving { inner, limit, late, waiting: false, _held: held }.boxed_unsync()
+    }
+}
+
+impl<H: Unpin> http_body::Body for Arriving<H> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let limit = self.limit;
+        if !self.waiting {
+            self.late.as_mut().reset(Instant::now() + limit);
+            self.waiting = true;
+        }
+        ready!(self.late.as_mut().poll(cx));
+        Poll::Ready(Some(Err(StoodStill(limit).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The slowest line that is waited for, in bytes per second: 1 Mbit/s. What of a body is under way gets that long.
+const SLOWEST_LINE: u32 = 128 * 1024;
+
+/// Whom a body that leaves waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    /// Whoever gives its bytes, who has limits of their own.
+    Source,
+    /// The other side, which has to take what there is, since then.
+    Taker(Instant),
+    /// The answer, since then: everything has left, and a window of it at most is on its way.
+    Answer(Instant),
+}
+
+/// How far a body that leaves has come.
+#[derive(Clone)]
+pub(super) struct Progress(Arc<Mutex<Sent>>);
+
+struct Sent {
+    waits: WaitsFor,
+    bytes: u64,
+}
+
+impl Progress {
+    /// When the other side has taken too long, as things stand.
+    pub(super) fn due(&self, take_within: Duration, answer_within: Duration) -> Instant {
+        let Sent { waits, bytes } = *self.sent();
+        match waits {
+            WaitsFor::Source => Instant::now() + take_within,
+            WaitsFor::Taker(since) => since + take_within,
+            WaitsFor::Answer(since) => {
+                let under_way = u32::try_from(bytes).unwrap_or(u32::MAX).min(STREAM_WINDOW);
+                since + answer_within + Duration::from_secs(under_way.into()) / SLOWEST_LINE
+            }
+        }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body that leaves, and notes how far it has come.
+pub(super) struct Leaving {
+    inner: Body,
+    progress: Progress,
+}
+
+impl Leaving {
+    pub(super) fn boxed(inner: Body) -> (Body, Progress) {
+        let now = Instant::now();
+        let waits = if inner.is_end_stream() { WaitsFor::Answer(now) } else { WaitsFor::Taker(now) };
+        let progress = Progress(Arc::new(Mutex::new(Sent { waits, bytes: 0 })));
+        (Leaving { inner, progress: progress.clone() }.boxed_unsync(), progress)
+    }
+}
+
+impl http_body::Body for Leaving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let now = Instant::now();
+        let mut sent = self.progress.sent();
+        sent.waits = match &polled {
+            Poll::Pending => WaitsFor::Source,
+            Poll::Ready(Some(Ok(_))) if !self.inner.is_end_stream() => WaitsFor::Taker(now),
+            Poll::Ready(_) => WaitsFor::Answer(now),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            sent.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        drop(sent);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,322 @@
+//! Answering the questions of other clusters. Every one is checked against the grants as they are now.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::membership::Membership;
+use super::message::{self, BODY_PATH, BodyPart, BodyQuestion, Configured, Offered, Question};
+use super::refusal::Refusal;
+use crate::error::{Error, Result};
+use crate::master::{Actor, ByteStream, Master};
+use crate::types::{BucketAt, BucketId, BucketName, ClusterId, MemberId, Rights, SnapshotRef};
+
+/// The longest range of a body that one question may ask for, in bytes.
+pub const BODY_RANGE_MAX: u64 = 1 << 40;
+
+/// An answer.
+pub enum Reply {
+    /// In JSON.
+    Json(Bytes),
+    /// Bytes of a body, and how many.
+    Body(ByteStream, u64),
+    /// None.
+    Refused(Refusal),
+}
+
+/// Answers other clusters.
+#[derive(Clone, Debug)]
+pub struct PeerServer {
+    master: Master,
+    membership: Arc<Membership>,
+}
+
+impl PeerServer {
+    /// A server for the buckets of a Master.
+    #[must_use]
+    pub fn new(master: Master, membership: Arc<Membership>) -> Self {
+        PeerServer { master, membership }
+    }
+
+    /// Answers a question of a cluster whose key was proved. `path` is what follows `/v1/`. Also says which bucket it was
+    /// about, if the question may know of it.
+    pub async fn answer(&self, peer: ClusterId, path: &str, question: Bytes) -> (Reply, Option<BucketId>) {
+        let about = OnceLock::new();
+        let outcome = match path {
+            BODY_PATH => self.body(peer, &question, &about).await,
+            _ => self.json(peer, path, &question, &about).await.map(Reply::Json),
+        };
+        let about = about.into_inner().filter(|_| !matches!(outcome, Err(Refusal::NoSuchSharedBucket)));
+        (outcome.unwrap_or_else(|refusal| self.refuse(peer, path, refusal)), about)
+    }
+
+    fn refuse(&self, peer: ClusterId, path: &str, refusal: Refusal) -> Reply {
+        if let Refusal::Failed { reason } | Refusal::Unlawful { reason } = &refusal {
+            tracing::warn!(%peer, path, reason, "question of a peer refused");
+        }
+        Reply::Refused(refusal)
+    }
+
+    async fn json(&self, peer: ClusterId, path: &str, question: &[u8], about: &About) -> Result<Bytes, Refusal> {
+        let known = self.knows(peer).await?;
+        if path == message::Join::PATH {
+            return self
+                .reply(parse::<message::Join>(question, about)?, |join| self.membership.admit(peer, join))
+                .await;
+        }
+        if !known {
+            return Err(Refusal::Stranger);
+        }
+        let member = peer.member();
+        let master = &self.master;
+        match path {
+            message::Moved::PATH => {
+                self.reply(parse::<message::Moved>(question, about)?, |moved| {
+                    self.membership.moved(peer, moved.address)
+                })
+                .await
+            }
+            message::Offer::PATH => {
+                self.reply(parse::<message::Offer>(question, about)?, |asked| async move {
+                    let missing = Error::NoSuchBucket { bucket: asked.bucket.clone() };
+                    let offers = master.shared_with(member).await?;
+                    let found = offers.into_iter().find(|(info, _)| info.name == asked.bucket);
+                    found.map(|(bucket, rights)| Offered { bucket, rights }).ok_or(missing)
+                })
+                .await
+            }
+            message::Offers::PATH => {
+                self.reply(parse::<message::Offers>(question, about)?, |_| async move {
+                    let offers = master.shared_with(member).await?;
+                    Ok(offers.into_iter().map(|(bucket, rights)| Offered { bucket, rights }).collect::<Vec<_>>())
+                })
+                .await
+            }
+            message::LookAt::PATH => {
+                self.reply(parse::<message::LookAt>(question, about)?, |asked| async move {
+                    master.granted(asked.bucket, member).await?;
+                    master.look(asked.bucket, asked.look).await
+                })
+                .await
+            }
+            message::Publish::PATH => {
+                self.reply(parse::<message::Publish>(question, about)?, |asked| async move {
+                    let actor = self.actor(member, &asked.actor).await?;
+                    master.change_for(member, asked.origin, &actor, asked.bucket, asked.change).await
+                })
+                .await
+            }
+            message::Outcome::PATH => {
+                self.reply(parse::<message::Outcome>(question, about)?, |asked| {
+                    master.outcome_for(member, asked.bucket, asked.counter)
+                })
+                .await
+            }
+            message::Holding::PATH => {
+                self.reply(parse::<message::Holding>(question, about)?, |asked| async move {
+                    master.granted(asked.bucket, member).await?;
+                    master.note_holder(member, asked.bucket, asked.bodies).await
+                })
+                .await
+            }
+            message::Unneeded::PATH => {
+                self.reply(parse::<message::Unneeded>(question, about)?, |asked| async move {
+                    master.granted(asked.bucket, member).await?;
+                    master.unneeded(asked.bucket, asked.hashes).await
+                })
+                .await
+            }
+            _ => self.about_states(member, path, question, about).await,
+        }
+    }
+
+    /// Questions about whole states of a bucket. They are answered by its name, which may be another bucket's by now: an
+    /// answer counts only if the one that was meant is still there, and still shared.
+    async fn about_states(
+        &self,
+        member: MemberId,
+        path: &str,
+        question: &[u8],
+        about: &About,
+    ) -> Result<Bytes, Refusal> {
+        let answer = self.of_state(member, path, question, about).await?;
+        if let Some(bucket) = about.get() {
+            self.master.granted(*bucket, member).await.map_err(|error| Refusal::from(&error))?;
+        }
+        Ok(answer)
+    }
+
+    async fn of_state(&self, member: MemberId, path: &str, question: &[u8], about: &About) -> Result<Bytes, Refusal> {
+        let master = &self.master;
+        match path {
+            message::Resolve::PATH => {
+                self.reply(parse::<message::Resolve>(question, about)?, |asked| async move {
+                    master.resolve(&self.state(member, asked.bucket, asked.snapshot).await?).await
+                })
+                .await
+            }
+            message::Info::PATH => {
+                self.reply(parse::<message::Info>(question, about)?, |asked| async move {
+                    master.bucket(&master.granted(asked.bucket, member).await?.0).await
+                })
+                .await
+            }
+            message::Configuration::PATH => {
+                self.reply(parse::<message::Configuration>(question, about)?, |asked| async move {
+                    let at = self.state(member, asked.bucket, asked.snapshot).await?;
+                    let number = master.resolve(&at).await?;
+                    // All of one state, whatever changes meanwhile.
+                    let at = BucketAt::at(at.bucket, SnapshotRef::Number(number));
+                    let versioning = master.bucket_versioning(&at).await?;
+                    let tagging = master.bucket_tagging(&at).await?;
+                    Ok(Configured { at: number, versioning, tagging })
+                })
+                .await
+            }
+            message::List::PATH => {
+                self.reply(parse::<message::List>(question, about)?, |asked| async move {
+                    master.list(&self.state(member, asked.bucket, asked.snapshot).await?, asked.query).await
+                })
+                .await
+            }
+            message::Versions::PATH => {
+                self.reply(parse::<message::Versions>(question, about)?, |asked| async move {
+                    master.list_versions(&self.state(member, asked.bucket, asked.snapshot).await?, asked.query).await
+                })
+                .await
+            }
+            message::Snapshots::PATH => {
+                self.reply(parse::<message::Snapshots>(question, about)?, |asked| async move {
+                    master.snapshots(&master.granted(asked.bucket, member).await?.0).await
+                })
+                .await
+            }
+            message::Log::PATH => {
+                self.reply(parse::<message::Log>(question, about)?, |asked| async move {
+                    let (name, _) = master.granted(asked.bucket, member).await?;
+                    master.log(&name, asked.before, asked.max.min(PAGE_ITEMS_MAX)).await
+                })
+                .await
+            }
+            message::Diff::PATH => {
+                self.reply(parse::<message::Diff>(question, about)?, |asked| async move {
+                    let a = self.state(member, asked.bucket, asked.a).await?;
+                    let b = self.state(member, asked.bucket, asked.b).await?;
+                    master.diff(&a, &b, &asked.prefix, asked.after, asked.max).await
+                })
+                .await
+            }
+            message::TagSnapshot::PATH => {
+                self.reply(parse::<message::TagSnapshot>(question, about)?, |asked| async move {
+                    let name = self.writable(member, asked.bucket).await?;
+                    let actor = self.actor(member, &asked.actor).await?;
+                    let at = BucketAt { bucket: name, snapshot: asked.snapshot, consistency: None };
+                    master.tag_snapshot(&actor, &at, asked.tag, &asked.message).await
+                })
+                .await
+            }
+            message::RemoveTag::PATH => {
+                self.reply(parse::<message::RemoveTag>(question, about)?, |asked| async move {
+                    master.remove_tag(&self.writable(member, asked.bucket).await?, &asked.tag).await
+                })
+                .await
+            }
+            message::Restore::PATH => {
+                self.reply(parse::<message::Restore>(question, about)?, |asked| async move {
+                    let name = self.writable(member, asked.bucket).await?;
+                    let actor = self.actor(member, &asked.actor).await?;
+                    master.restore(&actor, &BucketAt::at(name, asked.snapshot), &asked.prefix).await
+                })
+                .await
+            }
+            _ => Err(Refusal::Unlawful { reason: format!("this version of elton knows no question {path}") }),
+        }
+    }
+
+    async fn reply<Q: Question, F: Future<Output = Result<Q::Answer>>>(
+        &self,
+        question: Q,
+        answer: impl FnOnce(Q) -> F,
+    ) -> Result<Bytes, Refusal> {
+        let answer = answer(question).await.map_err(|error| Refusal::from(&error))?;
+        Ok(json(&answer))
+    }
+
+    /// Whether the cluster is a peer.
+    pub(super) async fn knows(&self, peer: ClusterId) -> Result<bool, Refusal> {
+        let clusters = self.membership.clusters().await.map_err(|error| Refusal::from(&error))?;
+        Ok(clusters.iter().any(|known| known.cluster == peer))
+    }
+
+    /// Who makes a change, as the log names them: the member's user, and by which member.
+    async fn actor(&self, member: MemberId, user: &str) -> Result<Actor> {
+        let clusters = self.membership.clusters().await?;
+        let name = clusters.into_iter().find(|known| known.cluster.member() == member).map(|known| known.name);
+        let name = name.map_or_else(|| member.to_string(), |name| name.to_string());
+        let user: String = user.chars().filter(|c| !c.is_control()).take(ACTOR_CHARS_MAX).collect();
+        Ok(Actor(format!("{name}/{user}")))
+    }
+
+    async fn state(&self, member: MemberId, bucket: BucketId, snapshot: Option<SnapshotRef>) -> Result<BucketAt> {
+        let (bucket, _) = self.master.granted(bucket, member).await?;
+        Ok(BucketAt { bucket, snapshot, consistency: None })
+    }
+
+    async fn writable(&self, member: MemberId, bucket: BucketId) -> Result<BucketName> {
+        match self.master.granted(bucket, member).await? {
+            (name, Rights::ReadWrite) => Ok(name),
+            (bucket, Rights::ReadOnly) => Err(Error::SharedReadOnly { bucket }),
+        }
+    }
+
+    async fn body(&self, peer: ClusterId, question: &[u8], about: &About) -> Result<Reply, Refusal> {
+        let asked: BodyQuestion = parse_json(question)?;
+        let _ = about.set(asked.bucket);
+        if !self.knows(peer).await? {
+            return Err(Refusal::Stranger);
+        }
+        let outcome = match asked.part {
+            BodyPart::Tree => {
+                let tree = self.master.shared_tree(peer.member(), &asked).await;
+                tree.map(|tree| (tree.len() as u64, futures_util::stream::iter([Ok(tree)]).boxed()))
+            }
+            BodyPart::Range(from, to) if from < to && to - from <= BODY_RANGE_MAX => {
+                self.master.shared_range(peer.member(), &asked, from..to).await.map(|stream| (to - from, stream))
+            }
+            BodyPart::Range(..) => Err(Error::InvalidRequest { reason: "the range of the body is empty".to_owned() }),
+        };
+        let (length, stream) = outcome.map_err(|error| Refusal::from(&error))?;
+        Ok(Reply::Body(stream, length))
+    }
+}
+
+/// How many items a page of the log has at the most; other pages are bounded by the rows that are looked at.
+const PAGE_ITEMS_MAX: usize = 1000;
+
+/// How much of a user's name of another cluster the log keeps.
+const ACTOR_CHARS_MAX: usize = 128;
+
+fn parse<Q: Question>(question: &[u8], about: &About) -> Result<Q, Refusal> {
+    let question: Q = parse_json(question)?;
+    if let Some(bucket) = question.bucket() {
+        // Set once: a request is one question.
+        let _ = about.set(bucket);
+    }
+    Ok(question)
+}
+
+/// The bucket that a question turns out to be about.
+type About = OnceLock<BucketId>;
+
+fn parse_json<T: DeserializeOwned>(question: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(question)
+        .map_err(|error| Refusal::Unlawful { reason: format!("the question cannot be read: {error}") })
+}
+
+/// A message in JSON.
+pub(crate) fn json(message: &impl Serialize) -> Bytes {
+    serde_json::to_vec(message).expect("messages are plain data, which JSON can always say").into()
+}

@@ -16,7 +16,7 @@ use super::groups::{Broken, Groups, whole_groups};
 use crate::blobs::{Proof, ReceiveError, Receiving, StagedBody};
 use crate::error::{Error, Result};
 use crate::master::{ByteStream, Fetch, Later, Limit, Wanted};
-use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose};
+use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, WireError};
 use crate::types::{BlobHash, BucketId, MemberId, Piece, SMALL_BODY_MAX};
 
 /// How long a body that makes no progress is waited for.
@@ -268,10 +268,25 @@ impl Fetcher {
         let cost = Cost { purpose: Purpose::Read, bucket: Some(wanted.bucket) };
         match self.member.wire.body(holder, cost, peer::json(&question)).await {
             Ok(stream) => Ok(stream),
-            Err(error) => {
-                let bucket = self.member.linked_by_id(wanted.bucket).map(|linked| linked.name);
-                let bucket = bucket.or_else(|| "own-bucket".parse().ok()).ok_or_else(|| nobody_has(wanted))?;
-                Err(self.member.error(holder, &bucket, "for a body", error).await)
+            Err(error) => Err(self.not_given(holder, wanted, error).await),
+        }
+    }
+
+    /// What it means that a holder did not give a body.
+    async fn not_given(&self, holder: MemberId, wanted: &Wanted, error: WireError) -> Error {
+        const DOING: &str = "for a body";
+        match (self.member.linked_by_id(wanted.bucket), error) {
+            (Some(linked), error) => self.member.error(holder, &linked.name, DOING, error).await,
+            // The bucket is this cluster's own: what a member says of its rights means nothing here.
+            (None, WireError::Refused(refusal)) => {
+                let why = format!("it was to have body {} and refuses it ({refusal})", wanted.hash);
+                Error::ClusterFailed { cluster: self.member.name_of(holder).await, doing: DOING, why }
+            }
+            (None, WireError::NotSent { why } | WireError::Unknown { why }) => {
+                Error::ClusterAway { cluster: self.member.name_of(holder).await, why }
+            }
+            (None, WireError::Nonsense { why }) => {
+                Error::ClusterFailed { cluster: self.member.name_of(holder).await, doing: DOING, why }
             }
         }
     }

@@ -146,22 +146,17 @@ impl Master {
             _ => self.admit()?,
         }
         check(&change)?;
-        let mut written = (None, Vec::new());
-        if change.writes_first() {
-            // Who may not write makes nothing be read or written here. An answer that was given is given again, whatever
-            // has become since of what it was made from.
-            let answered = self
+        // Who may not write makes nothing be read or written here. An answer that was given is given again, whatever has
+        // become since of what it was made from.
+        let answered = change.writes_first()
+            && self
                 .writer
                 .read(move |view| match IdempotencyRow::load(view, &keys::idempotency(member, origin.counter))? {
                     Some(_) => Ok(true),
                     None => check_grant(view, bucket, member).map(|()| false),
                 })
                 .await?;
-            if !answered {
-                written = self.prepare(bucket, &change).await?;
-            }
-        }
-        let (copied, guards) = written;
+        let (copied, guards) = if answered { (None, Vec::new()) } else { self.prepare(bucket, &change).await? };
         let change = std::sync::Arc::new(change);
         for _ in 0..TRIES_MAX {
             let (change, author, wall, copied) = (change.clone(), author.clone(), self.clock.wall(), copied.clone());

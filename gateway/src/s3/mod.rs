@@ -1,4 +1,4 @@
-//! The S3 edge: S3 over HTTP, in terms of the core's [`Master`].
+//! The S3 edge: S3 over HTTP, in terms of the core's [`Cluster`].
 //!
 //! s3s parses requests, checks signatures and writes answers; the modules here say what each operation means, one file
 //! for each family. `access` decides who may, `unsupported` what is refused by name, `error` what errors are called,

@@ -35,6 +35,8 @@ pub enum Heard {
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub key: usize,
+    /// Through which cluster.
+    pub at: usize,
     pub asked: Asked,
     pub heard: Heard,
     pub from: Duration,
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     fn operation(asked: Asked, heard: Heard, from: u64, to: u64) -> Operation {
-        Operation { key: 0, asked, heard, from: Duration::from_secs(from), to: Duration::from_secs(to) }
+        Operation { key: 0, at: 0, asked, heard, from: Duration::from_secs(from), to: Duration::from_secs(to) }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::clock::ManualClock;
 use crate::ids::SeededIds;
-use crate::peer::memory::MemoryNetwork;
+use crate::peer::MemoryNetwork;
 use crate::peer::transport::{Admission, Connection, Direction, TransportError};
 
 mod bodies;
@@ -90,7 +90,7 @@ struct Site {
     address: PeerAddress,
     links: Arc<Links>,
     answers: Arc<Answers>,
-    transport: Arc<Counted<crate::peer::memory::MemoryTransport>>,
+    transport: Arc<Counted<crate::peer::MemoryTransport>>,
 }
 
 fn address(host: u8) -> PeerAddress {

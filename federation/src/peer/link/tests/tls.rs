@@ -5,8 +5,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::clock::SystemClock;
 use crate::ids::SystemIds;
-use crate::peer::identity::Identity;
-use crate::peer::tcp::{TlsTransport, TransportLimits};
+use crate::peer::transport::{TlsTransport, TransportLimits};
+use crate::peer::who::Identity;
 
 struct Real {
     id: ClusterId,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::message::{Join, Joined};
 use crate::catalog::rows::{ClusterRow, GrantRow, InvitationRow, LinkRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::master::{Limit, Master};
+use crate::peer::protocol::{Join, Joined};
 use crate::types::{BucketId, ClusterId, ClusterName, MemberId, PeerAddress, Timestamp};
 
 /// How long an invitation may be used.

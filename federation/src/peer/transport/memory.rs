@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::tcp::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT};
-use super::transport::{Admission, Connection, Direction, Transport, TransportError};
+use super::{Admission, Connection, Direction, Transport, TransportError};
 use crate::types::{ClusterId, PeerAddress};
 
 mod wire;

@@ -14,8 +14,8 @@ use rustls::{
 };
 
 use super::tls_error;
-use crate::peer::identity::fingerprint;
 use crate::peer::transport::Admission;
+use crate::peer::who::fingerprint;
 use crate::types::ClusterId;
 
 /// Why a key was refused in a handshake.

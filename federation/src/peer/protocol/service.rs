@@ -10,12 +10,12 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, Limited, StreamBody};
 
 use super::bill::{Bill, Cost};
-use super::link::{Request, Response, Service, full_body};
 use super::message::{VERSION, purpose_of};
-use super::places::{Place, Places};
 use super::refusal::Refusal;
 use super::server::{PeerServer, Reply, json};
 use super::wire::MESSAGE_BYTES_MAX;
+use crate::peer::bounds::{Place, Places};
+use crate::peer::link::{Request, Response, Service, full_body};
 use crate::types::ClusterId;
 
 /// How many bytes a stranger may say.

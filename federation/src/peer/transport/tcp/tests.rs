@@ -1,8 +1,8 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::conformance::{self, Party};
 use super::*;
 use crate::ids::SystemIds;
-use crate::peer::conformance::{self, Party};
 
 async fn party(admission: Admission, limits: TransportLimits) -> Party {
     let identity = Identity::generate(&SystemIds);

@@ -16,11 +16,10 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::identity::Identity;
-use super::places::{Place, Places};
-use super::quiet::Quiet;
 use super::tls::{Handshakes, KeyRefused, Listener};
-use super::transport::{Admission, Connection, Direction, Transport, TransportError};
+use super::{Admission, Connection, Direction, Transport, TransportError};
+use crate::peer::bounds::{Place, Places, Quiet};
+use crate::peer::who::Identity;
 use crate::types::{ClusterId, PeerAddress};
 
 /// How long a name and a TCP connection may take.

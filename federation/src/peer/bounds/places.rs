@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The places, and who has how many.
 #[derive(Debug)]
-pub(super) struct Places<K> {
+pub(in crate::peer) struct Places<K> {
     all_max: usize,
     each_max: usize,
     // Invariant: no entry is 0, so the map is no longer than there are places.
@@ -15,18 +15,18 @@ pub(super) struct Places<K> {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<K: Hash + Eq> {
+pub(in crate::peer) struct Place<K: Hash + Eq> {
     places: Arc<Places<K>>,
     of: K,
 }
 
 impl<K: Hash + Eq + Copy> Places<K> {
-    pub(super) fn new(all_max: usize, each_max: usize) -> Arc<Self> {
+    pub(in crate::peer) fn new(all_max: usize, each_max: usize) -> Arc<Self> {
         Arc::new(Places { all_max, each_max, taken: Mutex::default() })
     }
 
     /// A place for `of`; `None` if it has its share, or all are taken.
-    pub(super) fn take(self: &Arc<Self>, of: K) -> Option<Place<K>> {
+    pub(in crate::peer) fn take(self: &Arc<Self>, of: K) -> Option<Place<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.values().sum::<usize>() >= self.all_max || taken.get(&of).is_some_and(|&n| n >= self.each_max) {
             return None;

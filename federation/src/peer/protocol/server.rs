@@ -7,11 +7,11 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::membership::Membership;
 use super::message::{self, BODY_PATH, BodyPart, BodyQuestion, Configured, Offered, Question};
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::master::{Actor, ByteStream, Master};
+use crate::peer::who::Membership;
 use crate::types::{BucketAt, BucketId, BucketName, ClusterId, MemberId, Rights, SnapshotRef};
 
 /// The longest range of a body that one question may ask for, in bytes.

@@ -17,8 +17,8 @@ use rustls::{client::AlwaysResolvesClientRawPublicKeys, server::AlwaysResolvesSe
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream, client, server};
 
-use super::identity::{Identity, fingerprint};
-use super::transport::{Admission, Direction, TransportError};
+use super::{Admission, Direction, TransportError};
+use crate::peer::who::{Identity, fingerprint};
 use crate::types::{ClusterId, PeerAddress};
 
 mod verify;

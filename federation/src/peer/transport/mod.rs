@@ -10,6 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::types::{ClusterId, PeerAddress};
 
+pub mod conformance;
+mod memory;
+mod tcp;
+mod tls;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+pub use tcp::{TlsTransport, TransportLimits};
+
 /// Who asks on a connection. Where only one side can be reached, it is dialled for both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {

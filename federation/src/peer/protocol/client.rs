@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use http_body_util::{BodyStream, Limited};
 
 use super::bill::{Bill, Cost};
-use super::link::{LinkError, Links, Response, full_body};
-use super::membership::Membership;
 use super::message::{BODY_PATH, VERSION};
 use super::refusal::Refusal;
 use super::wire::{MESSAGE_BYTES_MAX, Wire, WireError};
 use crate::error::Error;
 use crate::master::ByteStream;
+use crate::peer::link::{LinkError, Links, Response, full_body};
+use crate::peer::who::Membership;
 use crate::types::{ClusterId, MemberId};
 
 /// Asks other clusters over the links.

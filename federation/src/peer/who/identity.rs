@@ -77,7 +77,7 @@ impl Identity {
         self.cluster
     }
 
-    pub(super) fn signing_key(&self) -> Arc<dyn SigningKey> {
+    pub(in crate::peer) fn signing_key(&self) -> Arc<dyn SigningKey> {
         self.signing.clone()
     }
 }
@@ -89,7 +89,7 @@ impl fmt::Debug for Identity {
 }
 
 /// The fingerprint of a public key in DER SubjectPublicKeyInfo form.
-pub(super) fn fingerprint(public: &[u8]) -> ClusterId {
+pub(in crate::peer) fn fingerprint(public: &[u8]) -> ClusterId {
     ClusterId(Sha256::digest(public).into())
 }
 

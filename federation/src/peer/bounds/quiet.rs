@@ -10,7 +10,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Lets one line through at a time, and counts what it kept back.
 #[derive(Debug, Default)]
-pub(super) struct Quiet(Mutex<State>);
+pub(in crate::peer) struct Quiet(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 
 impl Quiet {
     /// Whether a line may be written now; if so, how many were kept back since the last one.
-    pub(super) fn pass(&self) -> Option<u64> {
+    pub(in crate::peer) fn pass(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < QUIET) {
             state.kept_back += 1;

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::conformance::{self, Party};
 use super::*;
-use crate::peer::conformance::{self, Party};
 
 fn address(host: u8) -> PeerAddress {
     format!("host-{host}.example:9001").parse().expect("an address")

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::transport::{Admission, Connection, Direction, Transport, TransportError};
+use super::{Admission, Connection, Direction, Transport, TransportError};
 use crate::types::{ClusterId, PeerAddress};
 
 /// A cluster on the network under test.

@@ -1,5 +1,6 @@
 """Real clusters, each on a machine of its own (`network.py`), joined by a network that can be spoilt (`wan.py`)."""
 
+import collections
 import contextlib
 import itertools
 import json
@@ -69,9 +70,12 @@ class Cluster(Server):
         return {peer["name"]: peer for peer in self.shown("peer", "ls")["peers"]}
 
     def traffic(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """(cluster, purpose) → bytes sent and received, as Elton counts them."""
-        shown = self.shown("peer", "ls")["traffic"]
-        return {(row["cluster"], row["purpose"]): (row["sent"], row["received"]) for row in shown}
+        """(cluster, purpose) → bytes sent and received for all buckets, as Elton counts them."""
+        crossed = collections.defaultdict(lambda: (0, 0))
+        for row in self.shown("peer", "ls")["traffic"]:
+            sent, received = crossed[row["cluster"], row["purpose"]]
+            crossed[row["cluster"], row["purpose"]] = (sent + row["sent"], received + row["received"])
+        return dict(crossed)
 
     def wait_for_link(self, name: str):
         """Until another cluster can be asked. A question dials at once; without one it is dialled ever more rarely."""

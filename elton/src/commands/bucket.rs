@@ -121,12 +121,21 @@ fn list(buckets: &[Bucket]) -> String {
         ("CREATED", Align::Left),
     ]);
     for bucket in buckets {
+        let [objects, bytes, number, floor] = match &bucket.home {
+            None => [
+                count(bucket.objects),
+                ByteSize(bucket.bytes).to_string(),
+                bucket.number.to_string(),
+                bucket.floor.to_string(),
+            ],
+            Some(home) => ["".to_owned(), format!("at {home}"), "".to_owned(), "".to_owned()],
+        };
         table.row([
             bucket.name.clone(),
-            count(bucket.objects),
-            ByteSize(bucket.bytes).to_string(),
-            bucket.number.to_string(),
-            bucket.floor.to_string(),
+            objects,
+            bytes,
+            number,
+            floor,
             versioning(bucket.versioning).to_owned(),
             short_time(&bucket.created),
         ]);
@@ -149,7 +158,10 @@ fn facts(details: &BucketDetails) -> String {
     });
     let shares = details.shares.iter().map(|share| ("shared", format!("with {}, {}", share.cluster, share.rights)));
     let ties: Vec<_> = ties.chain(shares).collect();
-    let own = own_facts(&details.bucket);
+    let own = match details.bucket.home {
+        None => own_facts(&details.bucket),
+        Some(_) => Table::facts([("bucket", details.bucket.name.clone()), ("id", details.bucket.id.clone())]),
+    };
     if ties.is_empty() { own } else { format!("{own}{}", Table::facts(ties)) }
 }
 

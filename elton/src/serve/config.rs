@@ -226,6 +226,12 @@ impl ServeConfig {
         if !word(&self.name) || self.name.len() > NAME_BYTES_MAX {
             return wrong("name", "a cluster's name has 1 to 63 printable characters without spaces and slashes");
         }
+        if self.peer_listen.is_none() && self.peer_advertise.is_some() {
+            return wrong(
+                "peer_advertise",
+                "nobody reaches a cluster that does not listen: set --peer-listen to an address",
+            );
+        }
         if self.region.as_deref().is_some_and(|region| !word(region)) {
             return wrong("region", "a region is a word such as eu-central-1");
         }

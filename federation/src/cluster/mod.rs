@@ -55,6 +55,12 @@ impl Cluster {
         self.federation.as_ref().ok_or_else(alone)
     }
 
+    /// Whether another cluster numbers the bucket of this name.
+    #[must_use]
+    pub fn is_linked(&self, name: &BucketName) -> bool {
+        self.linked(name).is_some()
+    }
+
     /// The linked bucket of a name, with whom to ask about it.
     fn linked(&self, name: &BucketName) -> Option<(&Member, Linked)> {
         let member = &self.federation.as_ref()?.member;

@@ -4,15 +4,15 @@ use super::body::{Adopted, load_parts, stored_piece};
 use super::elsewhere::Place;
 use super::home::{Home, bucket};
 use super::multipart::{completed_record, end_upload};
-use super::request::{BucketInfo, CompleteRequest, Version, Versioning};
+use super::request::{BucketInfo, CompleteRequest, Version, Versioning, Written};
 use super::{Limit, Limits, Master, shared};
 use crate::blobs::{StagedBody, Stored, Urgency};
-use crate::catalog::rows::{BucketRow, LinkRow, NameRow, PublishRow, Record};
+use crate::catalog::rows::{BucketRow, CompletedRow, LinkRow, NameRow, PublishRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, VersionName};
 use crate::types::{
     BlobHash, Body, BucketId, BucketName, ChangeTime, Consistency, FileId, MemberId, Number, ObjectPath, ObjectRecord,
-    Part, Piece, Timestamp, UploadId,
+    Part, Piece, Summary, Timestamp, UploadId,
 };
 
 impl Master {
@@ -172,13 +172,19 @@ impl Master {
     }
 
     /// A completion was made: the object has its own hold on the parts, and the upload ends, unless it was aborted.
+    /// What was answered is kept for a client that did not hear it.
     pub(crate) fn end_completed(
         &self,
         txn: &mut Transaction<'_>,
         bucket: BucketId,
         path: &ObjectPath,
         upload: UploadId,
+        written: Option<&Written>,
     ) -> Result<()> {
+        if let Some(written) = written {
+            let row = CompletedRow { bucket, path: path.clone(), summary: summary(written), time: self.clock.wall() };
+            txn.put(keys::parts_of(upload), &row);
+        }
         let Some(mut home) = Home::open_id(txn, bucket)? else { return Ok(()) };
         match end_upload(&mut home, path, upload) {
             Err(Error::NoSuchUpload { .. }) => Ok(()),
@@ -354,5 +360,18 @@ fn shared_body(body: &Body) -> Body {
         Body::Empty | Body::PartList { .. } => Body::Empty,
         Body::Whole(piece) => Body::Whole(piece.shared()),
         Body::Parts(parts) => Body::Parts(parts.iter().map(shared).collect()),
+    }
+}
+
+/// A version of which only the answer to its write is known.
+fn summary(written: &Written) -> Summary {
+    Summary {
+        version: written.number,
+        ordinal: 0,
+        null: !matches!(written.name, Some(VersionName::Number(_))),
+        size: written.size,
+        modified: written.modified,
+        etag: written.etag,
+        checksum: written.checksum.as_ref().map(|checksum| (checksum.algorithm, checksum.kind)),
     }
 }

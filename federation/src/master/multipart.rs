@@ -13,7 +13,7 @@ use super::request::{
 use super::write::{author, blob_parts, finish, newest, written};
 use super::{Limit, Limits, Master};
 use crate::blobs::{SlotGuard, Stored, Urgency};
-use crate::catalog::rows::{CompletedRow, PartRow, Record, UploadRow};
+use crate::catalog::rows::{CompletedRow, PartRow, Record, UploadRow, VersionRow};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::mutant::{self, Mutant};
@@ -285,7 +285,7 @@ impl Master {
     }
 
     /// The answer to a completion that took place before, as long as its version is there.
-    async fn completed(&self, name: &BucketName, path: &ObjectPath, upload: UploadId) -> Result<Written> {
+    pub(crate) async fn completed(&self, name: &BucketName, path: &ObjectPath, upload: UploadId) -> Result<Written> {
         let (name, path) = (name.clone(), path.clone());
         self.writer
             .read(move |view| {
@@ -293,10 +293,17 @@ impl Master {
                 let (id, row) = bucket(view, &name)?;
                 let completed = CompletedRow::load(view, &keys::parts_of(upload))?;
                 let completed = completed.filter(|row| row.bucket == id && row.path == path).ok_or_else(gone)?;
-                let record = super::lens::record_of(view, id, &completed.summary).map_err(|_| gone())?;
+                let summary = completed.summary;
+                // Of a linked bucket it is in what is known of its versions.
+                let known = VersionRow::load(view, &keys::change(id, summary.version, summary.ordinal))?;
+                let record = match known {
+                    Some(version) => version.record,
+                    None => super::lens::record_of(view, id, &summary).map_err(|_| gone())?,
+                };
+                let named = row.versioning != Versioning::Off || !summary.null;
                 Ok(Written {
-                    number: completed.summary.version,
-                    name: (row.versioning != Versioning::Off).then(|| name_of(&completed.summary)),
+                    number: summary.version,
+                    name: named.then(|| name_of(&summary)),
                     etag: record.etag,
                     size: record.size,
                     modified: record.modified,

@@ -13,6 +13,7 @@ mod look;
 mod one_question;
 mod publish;
 mod states;
+mod turns;
 mod upload;
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ use crate::catalog::{KeyRange, Table, keys};
 use crate::error::{Error, Result};
 use crate::master::{Actor, BucketInfo, Master};
 use crate::peer::{self, Asked, Cost, Membership, Question, Refusal, Wire, WireError};
-use crate::types::{BucketId, BucketName, Consistency, MemberId, Number};
+use crate::types::{BucketId, BucketName, Consistency, MemberId, Number, UploadId};
 
 /// A linked bucket.
 #[derive(Clone, Debug)]
@@ -65,6 +66,7 @@ pub struct Member {
     seen: Arc<Mutex<HashMap<BucketId, Seen>>>,
     questions: one_question::Questions,
     counters: Arc<counters::Counters>,
+    completions: turns::Turns<UploadId>,
 }
 
 impl Member {
@@ -80,6 +82,7 @@ impl Member {
             seen: Arc::default(),
             questions: one_question::Questions::default(),
             counters: Arc::new(counters),
+            completions: turns::Turns::default(),
         };
         member.load().await?;
         // Only those of an earlier life: those of this one are still being asked for.

@@ -298,7 +298,8 @@ impl Member {
         self.master
             .writer()
             .transact(move |txn| {
-                close(txn, &master, counter, learned.is_some())?;
+                let made = learned.as_ref().map_or(Made::No, |(_, answer, _)| Made::As(answer));
+                close(txn, &master, counter, &made)?;
                 match &learned {
                     Some((change, answer, asked)) => note_change(txn, bucket, change, answer, *asked),
                     None => Ok(()),
@@ -330,40 +331,71 @@ impl Member {
         let row = self.master.writer().read(move |view| Ok(PublishRow::load(view, &counters::key(counter))?)).await?;
         let bucket = row.map(|row| row.bucket);
         let made = match bucket.and_then(|bucket| self.linked_by_id(bucket)) {
-            Some(linked) => self.was_made(&linked, counter).await?,
+            Some(linked) => self.became(&linked, counter).await?,
             // It was resolved before, or the link is gone, and its bodies with it.
-            None => true,
+            None => Became::Forgotten,
         };
         let master = self.master.clone();
-        self.master.writer().transact(move |txn| close(txn, &master, counter, made)).await?;
+        self.master.writer().transact(move |txn| close(txn, &master, counter, &made.as_made())).await?;
         self.counters.settle(counter);
         Ok(())
     }
 
     /// Asks the home what became of a change. One that it knows nothing of any more may have been made.
-    async fn was_made(&self, linked: &Linked, counter: u64) -> Result<bool> {
+    async fn became(&self, linked: &Linked, counter: u64) -> Result<Became> {
         let made = match self.wire_ask(linked.home, &Outcome { bucket: linked.id, counter }).await {
-            Ok(answer) => answer.is_some(),
+            Ok(answer) => answer.map_or(Became::Nothing, |answer| Became::Made(Box::new(answer))),
             Err(WireError::Refused(Refusal::InvalidRequest { reason })) => {
                 tracing::warn!(bucket = %linked.name, counter, reason, "the home has forgotten a change; its bodies stay");
-                true
+                Became::Forgotten
             }
             Err(error) => return Err(self.error(linked.home, &linked.name, "what became of a change", error).await),
         };
-        tracing::info!(bucket = %linked.name, counter, made, "change resolved");
+        tracing::info!(bucket = %linked.name, counter, made = !matches!(made, Became::Nothing), "change resolved");
         Ok(made)
     }
 }
 
 /// Takes the row of an open change away, and with it what its outcome decides over. If that was written down before, it
 /// counts once.
-fn close(txn: &mut Transaction<'_>, master: &Master, counter: u64, made: bool) -> Result<()> {
+fn close(txn: &mut Transaction<'_>, master: &Master, counter: u64, made: &Made<'_>) -> Result<()> {
     let Some(row) = PublishRow::load(txn, &counters::key(counter))? else { return Ok(()) };
     txn.remove(Table::Publishes, counters::key(counter));
     match row.upload {
-        _ if !made => master.drop_own(txn, row.bucket, &row.bodies),
-        Some((path, upload)) => master.end_completed(txn, row.bucket, &path, upload),
+        _ if matches!(made, Made::No) => master.drop_own(txn, row.bucket, &row.bodies),
+        Some((path, upload)) => {
+            let written = match made {
+                Made::As(PeerAnswer::Put(written)) => Some(written),
+                _ => None,
+            };
+            master.end_completed(txn, row.bucket, &path, upload, written)
+        }
         None => Ok(()),
+    }
+}
+
+/// What a change came to, as its row is closed.
+enum Made<'a> {
+    No,
+    As(&'a PeerAnswer),
+    /// It may have been made; nobody knows any more.
+    Perhaps,
+}
+
+/// What the home says that became of a change.
+enum Became {
+    Nothing,
+    Made(Box<PeerAnswer>),
+    Forgotten,
+}
+
+impl Became {
+    fn as_made(&self) -> Made<'_> {
+        match self {
+            Became::Nothing => Made::No,
+            Became::Made(answer) => Made::As(answer),
+            Became::Forgotten => Made::Perhaps,
+        }
     }
 }
 

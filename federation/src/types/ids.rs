@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::decode_hex;
+
 /// How many numbers one term holds: an unplanned take-over into term *t* counts on from
 /// `(t - 1) * NUMBERS_PER_TERM + 1`, so a number is unique without its term.
 pub const NUMBERS_PER_TERM: u64 = 1_000_000_000_000;
@@ -123,22 +125,7 @@ pub struct InvalidId;
 
 /// The `N` bytes that `2 * N` lower-case hexadecimal digits stand for.
 fn hex_bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
+    decode_hex(digits)?.try_into().ok()
 }
 
 random_id! {

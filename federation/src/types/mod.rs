@@ -1,6 +1,7 @@
 //! The nouns that every part of Elton shares. Strings and integers are parsed into these once, at the edges.
 
 mod address;
+mod hex;
 mod ids;
 mod name;
 mod path;
@@ -9,6 +10,8 @@ mod share;
 mod time;
 
 pub use address::*;
+pub(crate) use hex::decode_hex;
+pub use hex::serde_hex_or_bytes;
 pub use ids::*;
 pub use name::*;
 pub use path::*;

@@ -84,6 +84,7 @@ pub struct Part {
     /// The body; `None` when it is empty.
     pub piece: Option<Piece>,
     /// MD5 of the body.
+    #[serde(with = "crate::types::serde_hex_or_bytes")]
     pub md5: [u8; 16],
     /// The checksum that came with or was computed for the part.
     pub checksum: Option<Checksum>,
@@ -150,6 +151,7 @@ pub struct Checksum {
     /// Of what.
     pub kind: ChecksumKind,
     /// The value, big-endian for CRCs: 4, 8, 20 or 32 bytes.
+    #[serde(with = "crate::types::serde_hex_or_bytes")]
     pub value: Vec<u8>,
 }
 
@@ -157,6 +159,7 @@ pub struct Checksum {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ETag {
     /// The digest.
+    #[serde(with = "crate::types::serde_hex_or_bytes")]
     pub md5: [u8; 16],
     /// How many parts, for a multipart object.
     pub parts: Option<u16>,

@@ -1,5 +1,7 @@
 //! Buckets: list, create, show, set, log.
 
+use std::collections::HashMap;
+
 use federation::cluster::Cluster;
 use federation::master::{Actor, BucketChange, Versioning};
 use federation::types::{BucketName, Consistency, Number};
@@ -14,8 +16,15 @@ const LOG_PAGE_MAX: usize = 1000;
 const LOG_PAGE_DEFAULT: usize = 100;
 
 pub(super) async fn list(api: &Inner) -> Result<Answer, AdminError> {
-    let buckets = api.cluster.buckets().await?;
-    Ok(Answer::ok(&shape::Buckets { buckets: buckets.iter().map(Into::into).collect() }))
+    let mut buckets: Vec<shape::Bucket> = api.cluster.buckets().await?.iter().map(Into::into).collect();
+    if let Ok(federation) = api.cluster.federation() {
+        let homes: HashMap<_, _> =
+            federation.links().await.into_iter().map(|(linked, home)| (linked.name.to_string(), home)).collect();
+        for bucket in &mut buckets {
+            bucket.home = homes.get(&bucket.name).cloned();
+        }
+    }
+    Ok(Answer::ok(&shape::Buckets { buckets }))
 }
 
 pub(super) async fn create(api: &Inner, actor: Actor, request: shape::CreateBucket) -> Result<Answer, AdminError> {
@@ -38,6 +47,14 @@ async fn details(cluster: &Cluster, bucket: &BucketName) -> Result<shape::Bucket
     Ok(shape::BucketDetails { bucket: shape::Bucket::from(&cluster.bucket(bucket).await?), link, shares })
 }
 
+/// What is known of a linked bucket without asking its home.
+async fn known(cluster: &Cluster, bucket: &BucketName) -> Result<shape::BucketDetails, AdminError> {
+    let (link, shares) = peers::ties(cluster, bucket).await?;
+    let here = shape::Bucket::from(&cluster.master().bucket(bucket).await?);
+    let home = link.as_ref().map(|link| link.home.clone());
+    Ok(shape::BucketDetails { bucket: shape::Bucket { home, ..here }, link, shares })
+}
+
 pub(super) async fn set(
     api: &Inner,
     actor: Actor,
@@ -47,6 +64,7 @@ pub(super) async fn set(
     let consistency = request.consistency.as_deref().map(str::parse::<Consistency>).transpose();
     let consistency = consistency.map_err(|error| AdminError::BadBody { reason: error.to_string() })?;
     let changes = changes(request, consistency.is_some())?;
+    let asks_home = !changes.is_empty();
     let cluster = api.cluster.clone();
     let changed = to_its_end(async move {
         if let Some(consistency) = consistency {
@@ -55,7 +73,13 @@ pub(super) async fn set(
         for change in changes {
             cluster.change_bucket(&actor, &bucket, change).await?;
         }
-        details(&cluster, &bucket).await
+        match details(&cluster, &bucket).await {
+            // What is set here is set, whether its home can be asked or not.
+            Err(AdminError::Core(federation::Error::ClusterAway { .. })) if !asks_home => {
+                known(&cluster, &bucket).await
+            }
+            details => details,
+        }
     });
     Ok(Answer::ok(&changed.await?))
 }

@@ -26,6 +26,7 @@ impl From<&BucketInfo> for shape::Bucket {
             keep_seconds: bucket.keep_seconds,
             objects: bucket.objects,
             bytes: bucket.bytes,
+            home: None,
         }
     }
 }

@@ -161,6 +161,10 @@ pub struct Bucket {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// In a list: the cluster that numbers it, if that is another one. Then number, floor, objects, bytes and keep are not
+    /// known here; `GET /_elton/v1/buckets/BUCKET` asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
 }
 
 /// S3 versioning of a bucket.

@@ -283,7 +283,9 @@ impl Front {
             return;
         }
         match tokio::try_join!(self.cluster.buckets(), self.cluster.counts()) {
-            Ok((buckets, counts)) => {
+            Ok((mut buckets, counts)) => {
+                // What a linked bucket holds is known at its home.
+                buckets.retain(|bucket| !self.cluster.is_linked(&bucket.name));
                 self.metrics.set_storage(&buckets, &counts);
                 *read = Some(Instant::now());
             }

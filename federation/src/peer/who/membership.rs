@@ -7,7 +7,7 @@ use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result};
 use crate::master::{Limit, Master};
 use crate::peer::protocol::{Join, Joined};
-use crate::types::{BucketId, ClusterId, ClusterName, MemberId, PeerAddress, Timestamp};
+use crate::types::{BucketId, ClusterId, ClusterName, MemberId, PeerAddress, Timestamp, decode_hex};
 
 /// How long an invitation may be used.
 pub const INVITATION_LIFE: Duration = Duration::from_secs(60 * 60);
@@ -277,13 +277,4 @@ fn free_name(name: ClusterName, taken: &[ClusterName]) -> ClusterName {
 /// Secrets are found by their hash: a look-up tells nobody how much of a guess was right.
 fn hash_of(secret: &[u8; 32]) -> Vec<u8> {
     blake3::hash(secret).as_bytes().to_vec()
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let pairs = digits.chunks_exact(2);
-    if !pairs.remainder().is_empty() {
-        return None;
-    }
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -34,6 +34,14 @@ pub enum Mutant {
     TrustAbsence,
     /// A member reads what it knows of a key as the newest.
     TrustFacts,
+    /// The Docker plugin counts a volume's mount ID once, however often it is mounted.
+    CountUsesOnce,
+    /// The Docker plugin acknowledges before its state is kept.
+    ReplyBeforeState,
+    /// The Docker plugin unmounts what the kernel says is still in use, if dockerd does not.
+    DetachHeld,
+    /// The Docker plugin believes every use that dockerd has not given back.
+    TrustUses,
 }
 
 impl Mutant {
@@ -55,6 +63,10 @@ impl Mutant {
             Mutant::ForgetAnswers => "forget-answers",
             Mutant::TrustAbsence => "trust-absence",
             Mutant::TrustFacts => "trust-facts",
+            Mutant::CountUsesOnce => "count-uses-once",
+            Mutant::ReplyBeforeState => "reply-before-state",
+            Mutant::DetachHeld => "detach-held",
+            Mutant::TrustUses => "trust-uses",
         }
     }
 }

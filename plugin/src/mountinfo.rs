@@ -71,12 +71,18 @@ fn others(mut look: impl FnMut(Vec<Line>)) -> io::Result<bool> {
         if !folder.file_name().is_some_and(|name| name.as_bytes().iter().all(u8::is_ascii_digit)) {
             continue;
         }
-        let view =
-            fs::read_link(folder.join("ns/mnt")).and_then(|space| Ok((space, fs::read_link(folder.join("root"))?)));
-        let lines =
-            view.and_then(|view| if known.insert(view) { fs::read(folder.join("mountinfo")) } else { Ok(Vec::new()) });
-        match lines {
-            Ok(lines) => look(parse(&lines)),
+        // Which namespace that is may be a secret of processes with more rights than ours; what is mounted there is none.
+        let view = fs::read_link(folder.join("ns/mnt"))
+            .and_then(|space| Ok((space, fs::read_link(folder.join("root"))?)))
+            .ok();
+        if view.as_ref().is_some_and(|view| known.contains(view)) {
+            continue;
+        }
+        match fs::read(folder.join("mountinfo")) {
+            Ok(lines) => {
+                look(parse(&lines));
+                known.extend(view);
+            }
             Err(error) if is_gone(&error) => {}
             Err(error) => {
                 tracing::debug!(process = %folder.display(), %error, "its mounts cannot be read");

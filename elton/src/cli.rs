@@ -532,7 +532,7 @@ pub struct DockerPluginArgs {
     #[arg(long, value_name = "DIR", env = "ELTON_PLUGIN_STATE", default_value = "/var/lib/elton/docker-plugin")]
     pub state: PathBuf,
     /// Where mounts keep what they have read [default: as `elton mount`].
-    #[arg(long, value_name = "DIR", env = "ELTON_MOUNT_CACHE")]
+    #[arg(long, value_name = "DIR", env = "ELTON_CACHE")]
     pub cache: Option<PathBuf>,
     /// The server's URL [default: http://127.0.0.1:9000].
     #[arg(long, value_name = "URL", env = "ELTON_ENDPOINT")]

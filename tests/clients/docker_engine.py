@@ -34,6 +34,10 @@ def eventually(check, seconds=15):
     return found
 
 
+def mountpoints() -> list[str]:
+    return [line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
 def is_alive(pid) -> bool:
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -142,6 +146,10 @@ class Engine:
         if containers:
             self.docker("rm", "--force", *containers)
         self.stop()
+        # What a dockerd that was killed had mounted for itself.
+        for point in reversed(mountpoints()):
+            if point.startswith((f"{self.folder}/", f"{self.run}/")):
+                subprocess.run(["umount", "--lazy", point], check=False)
         subprocess.run(["ip", "link", "delete", self.bridge], check=False)
         shutil.rmtree(self.run, ignore_errors=True)
 
@@ -182,7 +190,7 @@ class Plugin:
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log_path, "ab") as log:
-            env = self.server.client_env(**self.env)
+            env = self.server.client_env(ELTON_STATE=str(self.folder / "mounts"), **self.env)
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
         def answers():
@@ -217,8 +225,7 @@ class Plugin:
     def mounts(self) -> list[str]:
         """The folders of what it has mounted."""
         root = f"{self.state}/mnt/"
-        points = [line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
-        return sorted(point.removeprefix(root) for point in points if point.startswith(root))
+        return sorted(point.removeprefix(root) for point in mountpoints() if point.startswith(root))
 
     def processes(self) -> list[int]:
         """The processes that mount for it."""

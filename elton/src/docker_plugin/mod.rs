@@ -106,7 +106,7 @@ async fn serve(arguments: &DockerPluginArgs, handed_over: Option<Socket>) -> Res
         boot: fs::read_to_string(BOOT_ID)?.trim().to_owned(),
         forget_after: arguments.forget_after.0,
     };
-    let mounter = ProcessMounter::new(std::env::current_exe()?, mount_arguments(arguments, &state)?, state.mounts());
+    let mounter = ProcessMounter::new(std::env::current_exe()?, mount_arguments(arguments)?, state.mounts());
     let store = Arc::new(FileStore::new(state.volumes()));
     let volumes = Volumes::open(config, store, Arc::new(mounter), Arc::new(ServerSnapshots { client })).await?;
     let socket = match handed_over {
@@ -147,8 +147,8 @@ fn client(arguments: &DockerPluginArgs) -> ClientArgs {
 }
 
 /// What `elton mount` is told beside what and where. Keys go by the environment, where nobody lists them.
-fn mount_arguments(arguments: &DockerPluginArgs, state: &StateDir) -> io::Result<Vec<OsString>> {
-    let mut given: Vec<OsString> = vec!["--allow-other".into(), "--state".into(), state.processes().into()];
+fn mount_arguments(arguments: &DockerPluginArgs) -> io::Result<Vec<OsString>> {
+    let mut given: Vec<OsString> = vec!["--allow-other".into()];
     let mut give = |option: &str, value: Option<OsString>| {
         if let Some(value) = value {
             given.extend([option.into(), value]);
@@ -195,11 +195,6 @@ impl StateDir {
     /// Where snapshots are mounted.
     fn mounts(&self) -> PathBuf {
         self.path.join("mnt")
-    }
-
-    /// Where the processes that mount keep theirs.
-    fn processes(&self) -> PathBuf {
-        self.path.join("mounts")
     }
 }
 

@@ -34,6 +34,12 @@ pub enum Mutant {
     TrustAbsence,
     /// A member reads what it knows of a key as the newest.
     TrustFacts,
+    /// A mount hands on what it fetched without comparing it with the hash tree.
+    MountServeUnverified,
+    /// A mount says that a group is in its cache before its bytes are.
+    MountMapBeforeData,
+    /// A mount gives a number that is in use to another file.
+    MountReuseInode,
 }
 
 impl Mutant {
@@ -55,6 +61,9 @@ impl Mutant {
             Mutant::ForgetAnswers => "forget-answers",
             Mutant::TrustAbsence => "trust-absence",
             Mutant::TrustFacts => "trust-facts",
+            Mutant::MountServeUnverified => "mount-serve-unverified",
+            Mutant::MountMapBeforeData => "mount-map-before-data",
+            Mutant::MountReuseInode => "mount-reuse-inode",
         }
     }
 }

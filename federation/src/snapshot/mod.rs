@@ -25,6 +25,7 @@
 //! Everything here is synchronous and reaches storage through [`Pages`] and [`PagesMut`] only. `docs/data-format.md`
 //! describes the bytes.
 
+mod children;
 mod cursor;
 mod diff;
 mod edit;
@@ -41,6 +42,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use children::{Child, ChildNode, Named, children, named};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{apply, build};
 pub use entry::{Content, Entry, PartContent};

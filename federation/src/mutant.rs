@@ -34,6 +34,8 @@ pub enum Mutant {
     TrustAbsence,
     /// A member reads what it knows of a key as the newest.
     TrustFacts,
+    /// A snapshot tree is derived without what commits and restores did to keys.
+    TreeSkipsLayer,
 }
 
 impl Mutant {
@@ -55,6 +57,7 @@ impl Mutant {
             Mutant::ForgetAnswers => "forget-answers",
             Mutant::TrustAbsence => "trust-absence",
             Mutant::TrustFacts => "trust-facts",
+            Mutant::TreeSkipsLayer => "tree-skips-layer",
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum Mutant {
     MountMapBeforeData,
     /// A mount gives a number that is in use to another file.
     MountReuseInode,
+    /// A snapshot tree is derived without what commits and restores did to keys.
+    TreeSkipsLayer,
 }
 
 impl Mutant {
@@ -64,6 +66,7 @@ impl Mutant {
             Mutant::MountServeUnverified => "mount-serve-unverified",
             Mutant::MountMapBeforeData => "mount-map-before-data",
             Mutant::MountReuseInode => "mount-reuse-inode",
+            Mutant::TreeSkipsLayer => "tree-skips-layer",
         }
     }
 }

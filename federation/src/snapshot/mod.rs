@@ -35,6 +35,7 @@ mod key;
 mod list;
 mod memory;
 mod page;
+mod reach;
 mod read;
 mod store;
 mod write;
@@ -50,6 +51,7 @@ pub use error::{Flaw, Missing, TreeError};
 pub use list::{Listed, Listing, list};
 pub use memory::MemoryPages;
 pub use page::{INLINE_BYTES_MAX, PAGE_BYTES_MAX, Root, Stand, Totals};
+pub use reach::{below, own_pages};
 pub use read::{directory, lookup};
 pub use store::{PageHash, Pages, PagesMut, Recording};
 

@@ -42,6 +42,14 @@ pub enum Mutant {
     DetachHeld,
     /// The Docker plugin believes every use that dockerd has not given back.
     TrustUses,
+    /// A mount hands on what it fetched without comparing it with the hash tree.
+    MountServeUnverified,
+    /// A mount says that a group is in its cache before its bytes are.
+    MountMapBeforeData,
+    /// A mount gives a number that is in use to another file.
+    MountReuseInode,
+    /// A snapshot tree is derived without what commits and restores did to keys.
+    TreeSkipsLayer,
 }
 
 impl Mutant {
@@ -67,6 +75,10 @@ impl Mutant {
             Mutant::ReplyBeforeState => "reply-before-state",
             Mutant::DetachHeld => "detach-held",
             Mutant::TrustUses => "trust-uses",
+            Mutant::MountServeUnverified => "mount-serve-unverified",
+            Mutant::MountMapBeforeData => "mount-map-before-data",
+            Mutant::MountReuseInode => "mount-reuse-inode",
+            Mutant::TreeSkipsLayer => "tree-skips-layer",
         }
     }
 }

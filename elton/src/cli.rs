@@ -41,6 +41,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Say how the server is.
     Status(StatusArgs),
+    /// Give snapshots to containers: Docker's volumes of the driver `elton`.
+    DockerPlugin(DockerPluginArgs),
     /// Print a completion script for a shell.
     Completions(CompletionsArgs),
 }
@@ -50,7 +52,7 @@ impl Command {
     #[must_use]
     pub fn prints_json(&self) -> bool {
         match self {
-            Command::Serve(_) | Command::Completions(_) => false,
+            Command::Serve(_) | Command::DockerPlugin(_) | Command::Completions(_) => false,
             Command::Bucket(arguments) => arguments.client.json,
             Command::Snapshot(arguments) => arguments.client.json,
             Command::Peer(arguments) => arguments.client.json,
@@ -518,6 +520,47 @@ pub struct StatusArgs {
     /// The server.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// `elton docker-plugin`
+#[derive(Debug, Args)]
+pub struct DockerPluginArgs {
+    /// Where dockerd finds it: the driver is called as the socket. Unused where systemd hands a socket over.
+    #[arg(long, value_name = "PATH", env = "ELTON_PLUGIN_SOCKET", default_value = "/run/docker/plugins/elton.sock")]
+    pub socket: PathBuf,
+    /// Where volumes and their uses are kept, and snapshots are mounted.
+    #[arg(long, value_name = "DIR", env = "ELTON_PLUGIN_STATE", default_value = "/var/lib/elton/docker-plugin")]
+    pub state: PathBuf,
+    /// Where mounts keep what they have read [default: as `elton mount`].
+    #[arg(long, value_name = "DIR", env = "ELTON_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// The server's URL [default: http://127.0.0.1:9000].
+    #[arg(long, value_name = "URL", env = "ELTON_ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// The certificate to trust for https, PEM [default: DIR/tls/ca.pem, then the system's].
+    #[arg(long, value_name = "FILE", env = "ELTON_CA_CERT")]
+    pub ca_cert: Option<PathBuf>,
+    /// The data directory whose keys are used if the environment has none [default: ./elton-data].
+    #[arg(long, value_name = "DIR", env = "ELTON_DATA")]
+    pub data: Option<PathBuf>,
+    /// How often dockerd's count is compared with the kernel's mounts.
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = some_time)]
+    pub reconcile_interval: TimeSpan,
+    /// After how long without a container a use that dockerd never gave back is forgotten.
+    #[arg(long, value_name = "SPAN", default_value = "10m")]
+    pub forget_after: TimeSpan,
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,plugin=debug.
+    #[arg(long, value_name = "FILTER", env = "ELTON_LOG", default_value = "info")]
+    pub log: String,
+    /// How to log.
+    #[arg(long, value_enum, value_name = "FORMAT", env = "ELTON_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// A span that is not zero: a timer cannot tick all the time.
+fn some_time(text: &str) -> Result<TimeSpan, String> {
+    let span: TimeSpan = text.parse().map_err(|error: crate::output::units::InvalidSpan| error.to_string())?;
+    if span.0.is_zero() { Err("it cannot be 0".to_owned()) } else { Ok(span) }
 }
 
 /// `elton completions`

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod credentials_file;
 mod data_dir;
+mod docker_plugin;
 mod output;
 mod panic_hook;
 mod serve;
@@ -26,6 +27,9 @@ pub enum Failure {
     /// The server could not start or broke.
     #[error(transparent)]
     Serve(#[from] serve::ServeError),
+    /// The Docker plugin could not start or broke.
+    #[error(transparent)]
+    DockerPlugin(#[from] docker_plugin::PluginError),
     /// A command could not be carried out.
     #[error(transparent)]
     Client(#[from] client::ClientError),
@@ -46,9 +50,13 @@ impl Failure {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Serve(error) if error.is_usage() => ExitCode::from(2),
             Failure::Client(error) if error.is_usage() => ExitCode::from(2),
-            Failure::Serve(_) | Failure::Client(_) | Failure::Found | Failure::Declined | Failure::Output(_) => {
-                ExitCode::FAILURE
-            }
+            Failure::DockerPlugin(error) if error.is_usage() => ExitCode::from(2),
+            Failure::Serve(_)
+            | Failure::DockerPlugin(_)
+            | Failure::Client(_)
+            | Failure::Found
+            | Failure::Declined
+            | Failure::Output(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -81,6 +89,7 @@ fn main() -> ExitCode {
     let as_json = command.prints_json();
     let result = match command {
         Command::Serve(arguments) => serve::serve(&arguments).map_err(Failure::from),
+        Command::DockerPlugin(arguments) => docker_plugin::run(&arguments).map_err(Failure::from),
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
         Command::Snapshot(arguments) => commands::run(commands::snapshot::run(&arguments)),

@@ -2,7 +2,9 @@
 
 use crate::blobs::BackendError;
 use crate::master::Limit;
-use crate::types::{BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, TagName, Timestamp, UploadId};
+use crate::types::{
+    BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, PinId, TagName, Timestamp, UploadId,
+};
 
 /// A result of the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -139,6 +141,24 @@ pub enum Error {
         bucket: BucketName,
         /// The tag.
         tag: TagName,
+    },
+    /// A pin was removed, has expired, or is another cluster's.
+    #[error("{bucket} has no pin {pin}; it may have expired: pin the snapshot again")]
+    NoSuchPin {
+        /// The bucket.
+        bucket: BucketName,
+        /// The pin.
+        pin: PinId,
+    },
+    /// A snapshot has no such directory, page or body.
+    #[error("{bucket}@{number} has no {what}")]
+    NotInSnapshot {
+        /// The bucket.
+        bucket: BucketName,
+        /// The state.
+        number: Number,
+        /// What was asked for.
+        what: String,
     },
     /// A named limit was reached.
     #[error("{limit} is limited to {maximum}")]

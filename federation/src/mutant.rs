@@ -34,6 +34,22 @@ pub enum Mutant {
     TrustAbsence,
     /// A member reads what it knows of a key as the newest.
     TrustFacts,
+    /// The Docker plugin counts a volume's mount ID once, however often it is mounted.
+    CountUsesOnce,
+    /// The Docker plugin acknowledges before its state is kept.
+    ReplyBeforeState,
+    /// The Docker plugin unmounts what the kernel says is still in use, if dockerd does not.
+    DetachHeld,
+    /// The Docker plugin believes every use that dockerd has not given back.
+    TrustUses,
+    /// A mount hands on what it fetched without comparing it with the hash tree.
+    MountServeUnverified,
+    /// A mount says that a group is in its cache before its bytes are.
+    MountMapBeforeData,
+    /// A mount gives a number that is in use to another file.
+    MountReuseInode,
+    /// A snapshot tree is derived without what commits and restores did to keys.
+    TreeSkipsLayer,
 }
 
 impl Mutant {
@@ -55,6 +71,14 @@ impl Mutant {
             Mutant::ForgetAnswers => "forget-answers",
             Mutant::TrustAbsence => "trust-absence",
             Mutant::TrustFacts => "trust-facts",
+            Mutant::CountUsesOnce => "count-uses-once",
+            Mutant::ReplyBeforeState => "reply-before-state",
+            Mutant::DetachHeld => "detach-held",
+            Mutant::TrustUses => "trust-uses",
+            Mutant::MountServeUnverified => "mount-serve-unverified",
+            Mutant::MountMapBeforeData => "mount-map-before-data",
+            Mutant::MountReuseInode => "mount-reuse-inode",
+            Mutant::TreeSkipsLayer => "tree-skips-layer",
         }
     }
 }

@@ -15,6 +15,7 @@ from server import ACCESS_KEY, SECRET_KEY, Server
 LONG_FILES = (
     "test_aws_cli.py",
     "test_federation_s3.py",
+    "test_docker_plugin.py",
     "test_sigkill.py",
     "test_trouble.py",
     "test_space.py",

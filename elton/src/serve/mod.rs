@@ -4,9 +4,9 @@ mod certificate;
 mod collector;
 mod config;
 mod keys;
-mod logging;
+pub mod logging;
 mod peers;
-mod stop;
+pub mod stop;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -8,6 +8,7 @@ use crate::types::{
 };
 
 use super::rows::ConfigTag;
+use crate::snapshot::PageHash;
 
 /// The first key after all that begin with `prefix`; none if there is no such key.
 #[must_use]
@@ -223,6 +224,32 @@ pub fn tag(bucket: BucketId, tag: &TagName) -> Vec<u8> {
 #[must_use]
 pub fn pin(bucket: BucketId, pin: PinId) -> Vec<u8> {
     [bucket.0, pin.0].concat()
+}
+
+/// `pages`
+#[must_use]
+pub fn page(bucket: BucketId, page: &PageHash) -> Vec<u8> {
+    [&bucket.0[..], &page.0].concat()
+}
+
+/// The page of a key of `pages`.
+#[must_use]
+pub fn split_page(key: &[u8]) -> Option<PageHash> {
+    Some(PageHash(key.get(16..)?.try_into().ok()?))
+}
+
+/// `roots`
+#[must_use]
+pub fn root(bucket: BucketId, number: Number) -> Vec<u8> {
+    let mut key = of_bucket(bucket, 8);
+    key.extend(number.0.to_be_bytes());
+    key
+}
+
+/// The number of a key of `roots`.
+#[must_use]
+pub fn split_root(key: &[u8]) -> Option<Number> {
+    Some(Number(u64::from_be_bytes(key.get(16..)?.try_into().ok()?)))
 }
 
 /// `uploads`

@@ -58,6 +58,7 @@ records! {
     HeldRow = Held,
     TagRow = Tags,
     PinRow = Pins,
+    RootRow = Roots,
     UploadRow = Uploads,
     PartRow = Parts,
     CompletedRow = Completed,
@@ -387,7 +388,13 @@ pub struct PinRow {
     pub expires: Option<Timestamp>,
     /// Who holds it.
     pub holder: String,
+    /// The cluster that asked for it; none for this one.
+    pub member: Option<MemberId>,
 }
+
+/// The root of a snapshot tree. It never changes: a number names one content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRow(pub crate::snapshot::Root);
 
 /// An upload in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

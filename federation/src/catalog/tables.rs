@@ -73,6 +73,10 @@ tables! {
     Tags = "tags-1",
     /// bucket id, pin id → [`super::rows::PinRow`]
     Pins = "pins-1",
+    /// bucket id, page hash → the bytes of a page of a snapshot tree
+    Pages = "pages-1",
+    /// bucket id, number → [`super::rows::RootRow`]: roots of snapshot trees, derived from the log or told by the home
+    Roots = "roots-1",
     /// bucket id, path, upload id → [`super::rows::UploadRow`]
     Uploads = "uploads-1",
     /// upload id, part number → [`super::rows::PartRow`]

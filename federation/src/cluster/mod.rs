@@ -8,6 +8,7 @@ mod locate;
 mod objects;
 mod peers;
 mod snapshots;
+mod trees;
 mod uploads;
 
 use std::sync::Arc;

@@ -10,10 +10,12 @@ use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
     AttributesRow, BlobRow, BodyRow, BucketRow, Change, ChangeRow, ClusterRow, CompletedRow, ConfigRow, Copy,
     CurrentRow, FactRow, GrantRow, HistoryRow, IdempotencyRow, InvitationRow, LayerRow, LinkRow, NameRow, NullRow,
-    PartRow, PinRow, PublishRow, Record, RefCount, SlotOwner, StagedRow, TagRow, TombstoneRow, UploadRow, VersionRow,
+    PartRow, PinRow, PublishRow, Record, RefCount, RootRow, SlotOwner, StagedRow, TagRow, TombstoneRow, UploadRow,
+    VersionRow,
 };
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
+use crate::snapshot::PageHash;
 use crate::types::{BlobHash, Body, BucketId, FileId, Number, Piece};
 
 /// How many rows are looked at under one view of the catalog.
@@ -243,6 +245,15 @@ impl Pass<'_> {
             Table::Versions => Ok(VersionRow::decode(value).map(drop)?),
             Table::Bodies => Ok(BodyRow::decode(value).map(drop)?),
             Table::Publishes => Ok(PublishRow::decode(value).map(drop)?),
+            Table::Roots => Ok(RootRow::decode(value).map(drop)?),
+            Table::Pages => {
+                if keys::split_page(key) != Some(PageHash::of(value)) {
+                    self.find(
+                        "a page of a snapshot tree is not what it was; it is derived again when it is read".to_owned(),
+                    );
+                }
+                Ok(())
+            }
             // All that these rows say is in their keys, or known to their readers alone.
             Table::Marked | Table::Held | Table::Users | Table::Meta => Ok(()),
         }

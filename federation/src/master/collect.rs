@@ -79,12 +79,18 @@ impl Master {
             let target = self.target_floor(id, options.now).await?;
             report.versions += self.drop_history(id, Some(target)).await?;
         }
+        if let Err(error) = self.keep_trees(id).await {
+            // They can be derived later, at more cost; what keeps them from it must not keep space from others.
+            tracing::warn!(bucket = %id, error = &error as &dyn std::error::Error, "snapshot trees not derived");
+        }
         if raises {
+            // Like the floor, pins go by the wall clock.
+            self.expire_pins(id).await?;
             report.numbers_ended += self.raise_floor(id, options.now).await?;
         }
-        self.expire_pins(id).await?;
         report.versions += self.drop_history(id, None).await?;
         report.versions += self.drop_released(id).await?;
+        self.collect_trees(id).await?;
         Ok(())
     }
 

@@ -21,6 +21,14 @@ pub struct Limits {
     pub part_bytes_min: u64,
     /// Rows that are looked at for a page of a listing.
     pub list_rows_max: usize,
+    /// Rows that are looked at in one go while a snapshot tree is derived.
+    pub tree_rows_max: usize,
+    /// Pins of a bucket's snapshots.
+    pub bucket_pins_max: usize,
+    /// Bytes of what a pin's holder calls itself.
+    pub pin_holder_bytes_max: usize,
+    /// How long a pin may last without being renewed.
+    pub pin_max: Duration,
     /// Keys that are staged at once.
     pub commit_stage_keys_max: usize,
     /// Keys that are folded in a transaction.
@@ -46,6 +54,12 @@ pub enum Limit {
     Buckets,
     /// `bucket_tags_max`
     BucketTags,
+    /// `bucket_pins_max`
+    BucketPins,
+    /// `pin_holder_bytes_max`
+    PinHolderBytes,
+    /// `pin_max`, in seconds
+    PinSeconds,
     /// `bucket_uploads_max`
     BucketUploads,
     /// `snapshot_message_bytes_max`
@@ -65,6 +79,9 @@ impl std::fmt::Display for Limit {
         f.write_str(match self {
             Limit::Buckets => "buckets_max",
             Limit::BucketTags => "bucket_tags_max",
+            Limit::BucketPins => "bucket_pins_max",
+            Limit::PinHolderBytes => "pin_holder_bytes_max",
+            Limit::PinSeconds => "pin_max",
             Limit::BucketUploads => "bucket_uploads_max",
             Limit::SnapshotMessageBytes => "snapshot_message_bytes_max",
             Limit::CommitStageKeys => "commit_stage_keys_max",
@@ -85,6 +102,10 @@ impl Default for Limits {
             snapshot_message_bytes_max: 1024,
             part_bytes_min: 5 * 1024 * 1024,
             list_rows_max: 50_000,
+            tree_rows_max: 10_000,
+            bucket_pins_max: 10_000,
+            pin_holder_bytes_max: 256,
+            pin_max: Duration::from_secs(7 * 24 * 60 * 60),
             commit_stage_keys_max: 10_000,
             fold_rows_max: 1000,
             fold_pieces_max: 10_000,

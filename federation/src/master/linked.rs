@@ -89,7 +89,7 @@ impl Master {
                             shared::forget(txn, bucket, hash, &body)?;
                         }
                     }
-                    for table in [Table::Facts, Table::Versions] {
+                    for table in [Table::Facts, Table::Versions, Table::Roots, Table::Pages] {
                         let rows: Vec<_> = txn
                             .range(table, KeyRange::prefix(&keys::bucket(id)))?
                             .take(batch)

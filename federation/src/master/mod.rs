@@ -21,6 +21,8 @@ mod list;
 mod look;
 mod multipart;
 mod open;
+mod piece;
+mod pin;
 mod publish;
 mod read;
 mod readers;
@@ -30,6 +32,7 @@ mod serve;
 mod share;
 mod shared;
 mod snapshot;
+mod tree;
 mod write;
 
 use std::collections::HashSet;
@@ -46,8 +49,10 @@ pub(crate) use list::common_prefix;
 pub use look::{Found, Look, Looked};
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
+pub use pin::PinInfo;
 pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
+pub use tree::{Tree, TreeWork};
 
 pub use crate::catalog::Durability;
 
@@ -83,6 +88,8 @@ pub struct Master {
     fetch: Arc<OnceLock<Arc<dyn elsewhere::Fetch>>>,
     /// Which copies of other clusters' bodies were read lately.
     read_lately: Arc<cache::ReadLately>,
+    /// Snapshot trees that are derived just now.
+    trees: Arc<tree::Trees>,
     /// When this life began, since boot.
     opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.

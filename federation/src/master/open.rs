@@ -190,6 +190,7 @@ impl Master {
             leftovers: Arc::default(),
             fetch: Arc::default(),
             read_lately: Arc::default(),
+            trees: Arc::default(),
             opened: clock_at_open,
             _lock: lock,
         };

@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::body::{ByteStream, blob_row, load_parts, stored};
-use super::elsewhere::{Found, Place};
+use super::body::ByteStream;
+use super::elsewhere::Place;
+use super::piece::piece_of;
 use super::request::Version;
 use super::{Master, shared};
 use crate::catalog::rows::{BucketRow, Change, ChangeRow, GrantRow, LinkRow, Record};
 use crate::catalog::{View, keys};
 use crate::error::{Error, Result};
 use crate::peer::BodyQuestion;
-use crate::types::{Body, MemberId, Piece};
+use crate::types::{MemberId, Piece};
 
 impl Master {
     /// A range of a body that another cluster asks for.
@@ -31,34 +32,7 @@ impl Master {
 
     /// The hash tree of a large body that another cluster asks for.
     pub(crate) async fn shared_tree(&self, member: MemberId, asked: &BodyQuestion) -> Result<Bytes> {
-        let version = self.asked_for(member, asked).await?;
-        let blobs = self.blobs.clone();
-        let place = Place::of(&version);
-        let Body::Whole(piece) = version.record.body else { return Ok(Bytes::new()) };
-        let found = self
-            .writer
-            .read(move |view| {
-                let here = match piece {
-                    Piece::Shared { hash, length } => match place.find(view, hash, length)? {
-                        Found::Here(here) => here,
-                        Found::Elsewhere(wanted) => return Ok(Err(wanted)),
-                    },
-                    here => here,
-                };
-                let Piece::Blob { hash, .. } = here else { return Ok(Ok(Bytes::new())) };
-                let gone =
-                    || Error::Damaged { what: format!("body {hash}"), source: "the catalog has no row of it".into() };
-                let row = blob_row(view, hash)?.ok_or_else(gone)?;
-                Ok(Ok(blobs.outboard(&stored(hash, row))?))
-            })
-            .await?;
-        match found {
-            Ok(tree) => Ok(tree),
-            Err(wanted) => match self.fetch.get() {
-                Some(fetch) => fetch.tree(*wanted).await,
-                None => Err(super::elsewhere::nobody_brings(&wanted)),
-            },
-        }
+        self.tree_of_body(self.asked_for(member, asked).await?).await
     }
 
     /// The body that is asked for, as a version of its own, if the asker may read it.
@@ -94,11 +68,5 @@ fn piece_of_version(view: &dyn View, blobs: &crate::blobs::Blobs, asked: &BodyQu
     if path != asked.path {
         return Ok(None);
     }
-    let whole = match record.body {
-        Body::Whole(piece) => Some(piece),
-        _ => None,
-    };
-    let parts = load_parts(view, blobs, &record.body)?;
-    let mut pieces = whole.into_iter().chain(parts.into_iter().filter_map(|part| part.piece));
-    Ok(pieces.find(|piece| piece.hash() == asked.hash))
+    piece_of(view, blobs, &record.body, asked.hash)
 }

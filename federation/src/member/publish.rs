@@ -431,6 +431,8 @@ fn verdict(error: &WireError) -> Verdict {
             | Refusal::NoSuchUpload { .. }
             | Refusal::TagExists { .. }
             | Refusal::NoSuchTag { .. }
+            | Refusal::NoSuchPin { .. }
+            | Refusal::NotInSnapshot { .. }
             | Refusal::LimitReached { .. }
             | Refusal::NoSpace
             | Refusal::Away { .. }

@@ -25,6 +25,7 @@
 //! Everything here is synchronous and reaches storage through [`Pages`] and [`PagesMut`] only. `docs/data-format.md`
 //! describes the bytes.
 
+mod children;
 mod cursor;
 mod diff;
 mod edit;
@@ -34,6 +35,7 @@ mod key;
 mod list;
 mod memory;
 mod page;
+mod reach;
 mod read;
 mod store;
 mod write;
@@ -41,6 +43,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use children::{Child, ChildNode, Named, children, named};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{apply, build};
 pub use entry::{Content, Entry, PartContent};
@@ -48,6 +51,7 @@ pub use error::{Flaw, Missing, TreeError};
 pub use list::{Listed, Listing, list};
 pub use memory::MemoryPages;
 pub use page::{INLINE_BYTES_MAX, PAGE_BYTES_MAX, Root, Stand, Totals};
+pub use reach::{below, own_pages};
 pub use read::{directory, lookup};
 pub use store::{PageHash, Pages, PagesMut, Recording};
 

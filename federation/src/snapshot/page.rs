@@ -255,14 +255,35 @@ pub(super) enum Place<'a> {
     Below { level: u8, after: Option<&'a Key>, last: &'a Key, edge: bool },
 }
 
+/// The pages that rows of a level point to, directories that stand inside them included.
+pub(super) fn pointed_to(mut rows: &[u8], level: u8, found: &mut Vec<PageHash>) -> Result<(), Flaw> {
+    // What stands inside is a part of what is read, so this ends.
+    let mut inside = Vec::new();
+    while !rows.is_empty() {
+        let (row, rest) = Row::decode(rows, level)?;
+        rows = rest;
+        match row.node {
+            Node::Object(_) => {}
+            Node::Page(pointer) => found.push(pointer.page),
+            Node::Directory(Root { stand: Stand::Page(page), .. }) => found.push(page),
+            Node::Directory(Root { stand: Stand::Inline(rows), .. }) => inside.push(rows),
+        }
+    }
+    inside.iter().try_for_each(|rows| pointed_to(rows, 0, found))
+}
+
+/// The level and the rows of a page, rows not looked at.
+pub(super) fn split(bytes: &[u8]) -> Result<(u8, &[u8]), Flaw> {
+    match bytes {
+        [FORMAT, level, rows @ ..] => Ok((*level, rows)),
+        [format, _, ..] => Err(Flaw::Format(*format)),
+        _ => Err(Flaw::Encoding),
+    }
+}
+
 /// The level of a page and its rows.
 pub(super) fn decode(bytes: &[u8], place: Place<'_>, totals: Totals, directory: usize) -> Result<(u8, Vec<Row>), Flaw> {
-    let (level, bytes) = match (place, bytes) {
-        (Place::Inline, rows) => (0, rows),
-        (_, [FORMAT, level, rows @ ..]) => (*level, rows),
-        (_, [format, _, ..]) => return Err(Flaw::Format(*format)),
-        (_, _) => return Err(Flaw::Encoding),
-    };
+    let (level, bytes) = if matches!(place, Place::Inline) { (0, bytes) } else { split(bytes)? };
     if level > LEVEL_MAX || matches!(place, Place::Below { level: stated, .. } if level != stated) {
         return Err(Flaw::Level);
     }

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use federation::Error;
 use federation::master::Actor;
-use federation::types::{BucketName, ObjectPath, SnapshotRef, TagName};
+use federation::types::{BucketName, ObjectPath, PinId, SnapshotRef, TagName};
 use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
-use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots};
+use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots, trees};
 
 /// A call with its parameters; bodies are parsed when it runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub(super) enum Call {
     RemoveTag { bucket: BucketName, tag: TagName },
     Diff { bucket: BucketName, query: snapshots::DiffQuery },
     Restore(BucketName),
+    Tree { state: trees::State, directory: Vec<u8> },
+    Pages(trees::Numbered),
+    Body { state: trees::Numbered, query: trees::BodyQuery },
+    CreatePin(trees::State),
+    RenewPin { bucket: BucketName, pin: PinId },
+    RemovePin { bucket: BucketName, pin: PinId },
     Share(BucketName),
     CreateLink,
     RemoveLink(BucketName),
@@ -75,6 +81,20 @@ impl Call {
                 Call::Diff { bucket: bucket(name)?, query: snapshots::DiffQuery::parse(&query)? }
             }
             ("POST", ["buckets", name, "restore"]) => Call::Restore(bucket(name)?),
+            ("GET", ["buckets", name, "tree"]) => Call::Tree {
+                state: trees::State::parse(bucket(name)?, &query)?,
+                directory: trees::directory(query.bytes("prefix").unwrap_or_default())?,
+            },
+            ("POST", ["buckets", name, "pages"]) => Call::Pages(trees::Numbered::parse(bucket(name)?, &query)?),
+            ("GET", ["buckets", name, "body"]) => Call::Body {
+                state: trees::Numbered::parse(bucket(name)?, &query)?,
+                query: trees::BodyQuery::parse(&query)?,
+            },
+            ("POST", ["buckets", name, "pins"]) => Call::CreatePin(trees::State::parse(bucket(name)?, &query)?),
+            ("PUT", ["buckets", name, "pins", pin]) => Call::RenewPin { bucket: bucket(name)?, pin: parse_pin(pin)? },
+            ("DELETE", ["buckets", name, "pins", pin]) => {
+                Call::RemovePin { bucket: bucket(name)?, pin: parse_pin(pin)? }
+            }
             ("POST", ["buckets", name, "shares"]) => Call::Share(bucket(name)?),
             ("POST", ["links"]) => Call::CreateLink,
             ("DELETE", ["links", name]) => Call::RemoveLink(bucket(name)?),
@@ -109,6 +129,12 @@ impl Call {
             Call::RemoveTag { bucket, tag } => snapshots::remove(api, &bucket, &tag).await,
             Call::Diff { bucket, query } => snapshots::diff(api, bucket, query).await,
             Call::Restore(bucket) => snapshots::restore(api, actor, bucket, parse_body(body)?).await,
+            Call::Tree { state, directory } => trees::tree(api, state, &directory).await,
+            Call::Pages(state) => trees::pages(api, state, parse_body(body)?).await,
+            Call::Body { state, query } => trees::body(api, state, query).await,
+            Call::CreatePin(state) => trees::pin(api, state, parse_body(body)?).await,
+            Call::RenewPin { bucket, pin } => trees::renew_pin(api, &bucket, pin, parse_body(body)?).await,
+            Call::RemovePin { bucket, pin } => trees::unpin(api, &bucket, pin).await,
             Call::Share(bucket) => peers::share(api, actor, &bucket, parse_body(body)?).await,
             Call::CreateLink => peers::create_link(api, actor, parse_body(body)?).await,
             Call::RemoveLink(bucket) => peers::remove_link(api, actor, &bucket).await,
@@ -122,6 +148,10 @@ impl Call {
     }
 }
 
+fn parse_pin(text: &str) -> Result<PinId, AdminError> {
+    text.parse().map_err(|error| AdminError::BadBody { reason: format!("no pin is called that: {error}") })
+}
+
 /// A call without a body means one without fields.
 fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
     let body = if body.is_empty() { b"{}" } else { body };
@@ -129,19 +159,30 @@ fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, AdminError> {
 }
 
 /// The parameters after the question mark.
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, Value)>);
+
+/// A value, percent-decoded: as it is, and as text.
+struct Value {
+    bytes: Vec<u8>,
+    text: String,
+}
 
 impl Query {
     fn parse(query: &str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        Query(
-            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decode(n), decode(v))).collect(),
-        )
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let value = |value| Value { bytes: decode_bytes(value), text: decode(value) };
+        Query(pairs.map(|(name, text)| (decode(name), value(text))).collect())
     }
 
     /// The parameter's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.text.as_str())
+    }
+
+    /// The parameter's value where it need not be text.
+    pub(super) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.bytes.clone())
     }
 
     /// The parameter's value as a number.
@@ -158,6 +199,11 @@ impl Query {
 
 /// Percent-decodes; what is no UTF-8 afterwards cannot be a name of this API and stays recognisably wrong.
 fn decode(text: &str) -> String {
+    String::from_utf8_lossy(&decode_bytes(text)).into_owned()
+}
+
+/// Percent-decodes.
+pub(super) fn decode_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -176,7 +222,7 @@ fn decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 #[cfg(test)]

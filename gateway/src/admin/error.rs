@@ -90,6 +90,8 @@ fn core_status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::PartTooSmall { .. } => (StatusCode::BAD_REQUEST, "part_too_small"),
         Error::InvalidRequest { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
         Error::TagExists { .. } => (StatusCode::CONFLICT, "tag_exists"),
+        Error::NoSuchPin { .. } => (StatusCode::NOT_FOUND, "no_such_pin"),
+        Error::NotInSnapshot { .. } => (StatusCode::NOT_FOUND, "not_in_snapshot"),
         Error::NoSuchTag { .. } => (StatusCode::NOT_FOUND, "no_such_tag"),
         Error::LimitReached { .. } => (StatusCode::BAD_REQUEST, "limit_reached"),
         Error::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),

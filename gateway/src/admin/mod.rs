@@ -10,6 +10,7 @@ mod error;
 mod maintenance;
 mod peers;
 mod snapshots;
+mod trees;
 
 pub mod shape;
 
@@ -141,6 +142,10 @@ impl Answer {
 
     fn lines(body: Body) -> Self {
         Answer { status: StatusCode::OK, content_type: shape::LINES_CONTENT_TYPE, body }
+    }
+
+    fn bytes(body: Body) -> Self {
+        Answer { status: StatusCode::OK, content_type: "application/octet-stream", body }
     }
 
     fn nothing() -> Self {

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 mod peers;
+mod trees;
 
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use peers::*;
+pub use trees::*;
 
 /// Every path of the API begins with this.
 pub const PREFIX: &str = "/_elton/v1";

@@ -49,6 +49,8 @@ pub fn from_core(error: Error) -> S3Error {
         Error::InvalidRequest { .. } => S3Error::with_message(S3ErrorCode::InvalidRequest, message),
         Error::LimitReached { limit, .. } => S3Error::with_message(limit_code(limit), message),
         Error::TagExists { .. } => custom("TagAlreadyExists", StatusCode::CONFLICT, message),
+        Error::NoSuchPin { .. } => custom("NoSuchPin", StatusCode::NOT_FOUND, message),
+        Error::NotInSnapshot { .. } => custom("NotInSnapshot", StatusCode::NOT_FOUND, message),
         Error::NoSuchTag { .. } => custom("NoSuchTag", StatusCode::NOT_FOUND, message),
         Error::BodyTooLarge { .. } => S3Error::with_message(S3ErrorCode::EntityTooLarge, message),
         Error::BodyUnreadable { source } => unreadable(source),
@@ -86,6 +88,9 @@ fn limit_code(limit: Limit) -> S3ErrorCode {
         Limit::Buckets => S3ErrorCode::TooManyBuckets,
         Limit::BucketTags
         | Limit::BucketUploads
+        | Limit::BucketPins
+        | Limit::PinHolderBytes
+        | Limit::PinSeconds
         | Limit::SnapshotMessageBytes
         | Limit::CommitStageKeys
         | Limit::Invitations

@@ -227,8 +227,13 @@ async fn body(reader: BodyReader, selection: &Selection, size: u64) -> S3Result<
             return Ok(StreamingBlob::from_bytes(whole.slice(start..end.min(whole.len()))));
         }
     }
+    streamed(reader, bytes).await.map_err(from_core)
+}
+
+/// A range of a body as it is read, with its length known beforehand.
+pub async fn streamed(reader: BodyReader, bytes: std::ops::Range<u64>) -> Result<StreamingBlob, federation::Error> {
     let remaining = bytes.end - bytes.start;
-    let stream = reader.begin(bytes).await.map_err(from_core)?;
+    let stream = reader.begin(bytes).await?;
     let stream = stream.map(|piece| piece.map_err(|error| Box::new(from_core(error)) as s3s::StdError));
     let stream = sync_wrapper::SyncStream::new(Box::pin(stream));
     Ok(StreamingBlob::new(Counted { stream, remaining }))

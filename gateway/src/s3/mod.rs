@@ -61,6 +61,7 @@ use access::{Access, Keys};
 
 pub use access::Caller;
 pub use error::from_core;
+pub(crate) use get::streamed;
 
 /// The version that a write made or a read found.
 const X_ELTON_VERSION: HeaderName = HeaderName::from_static("x-elton-version");

@@ -226,7 +226,12 @@ impl Run {
     }
 
     /// Whether a state is refused in both worlds, and if not, its number. `None`: it may or may not be.
-    async fn resolve<'a>(&self, at: &BucketAt, bucket: &'a Bucket, number: u64) -> Verdict<Option<&'a State>> {
+    pub(super) async fn resolve<'a>(
+        &self,
+        at: &BucketAt,
+        bucket: &'a Bucket,
+        number: u64,
+    ) -> Verdict<Option<&'a State>> {
         let real = named(self.master().resolve(at).await).map(|number| number.0);
         match bucket.at(number) {
             (Ok(_), true) if real == Err("BelowFloor".to_owned()) => Ok(None),
@@ -283,6 +288,7 @@ impl Run {
                 self.compare_versions(&at, bucket, state, Ask { max, ..Ask::all() }).await?;
             }
             self.compare_versions(&at, bucket, state, Ask::chosen(number)).await?;
+            self.compare_tree(&at, state, number).await?;
             for key in self.world.keys.iter().collect::<BTreeSet<_>>() {
                 let shown = state.keys.get(key).into_iter().flatten().map(Version::name);
                 let names = shown.chain([Name::Null, Name::Number(number), Name::Number(bucket.last + 1)]);

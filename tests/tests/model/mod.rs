@@ -8,6 +8,7 @@ pub mod op;
 mod regressions;
 mod run;
 pub mod state;
+mod trees;
 pub mod words;
 
 use std::panic::AssertUnwindSafe;

@@ -203,6 +203,11 @@ pub enum Op {
         b: u8,
         at: Option<u8>,
     },
+    /// Compares the snapshot tree of one state.
+    Tree {
+        b: u8,
+        at: Option<u8>,
+    },
     /// Compares everything.
     LookAll,
 }
@@ -278,6 +283,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => b().prop_map(|b| Op::CreateBucket { b }),
         1 => b().prop_map(|b| Op::DeleteBucket { b }),
         8 => (b(), proptest::option::of(number())).prop_map(|(b, at)| Op::Look { b, at }),
+        6 => (b(), proptest::option::of(number())).prop_map(|(b, at)| Op::Tree { b, at }),
         1 => Just(Op::LookAll),
     ]
 }

@@ -71,6 +71,7 @@ impl Open {
             disk_reserve: 0,
             part_bytes_min: 1,
             list_rows_max: world.list_rows_max,
+            tree_rows_max: world.fold_rows_max,
             fold_rows_max: world.fold_rows_max,
             fold_pieces_max: world.fold_rows_max,
             collect_rows_max: world.collect_rows_max,
@@ -257,6 +258,10 @@ impl Run {
             Op::Look { b, at } => {
                 let at = at.and_then(|at| Some(self.buckets[usize::from(b)].as_ref()?.number(at)));
                 self.compare_state(b.into(), at)
+            }
+            Op::Tree { b, at } => {
+                let at = at.and_then(|at| Some(self.buckets[usize::from(b)].as_ref()?.number(at)));
+                self.look_at_tree(b.into(), at)
             }
             Op::LookAll => self.compare_all(),
         }

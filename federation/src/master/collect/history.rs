@@ -412,8 +412,17 @@ fn remove_page(txn: &mut Transaction<'_>, id: BucketId, limit: PageLimit, blobs:
         }
         return Ok((0, false));
     }
-    let tables =
-        [Table::History, Table::Nulls, Table::Attributes, Table::Config, Table::Held, Table::Tombstones, Table::Grants];
+    let tables = [
+        Table::History,
+        Table::Nulls,
+        Table::Attributes,
+        Table::Config,
+        Table::Held,
+        Table::Tombstones,
+        Table::Grants,
+        Table::Roots,
+        Table::Pages,
+    ];
     for table in tables {
         let rows: Vec<_> = txn.range(table, all.clone())?.take(limit.rows).collect::<Result<_, _>>()?;
         if !rows.is_empty() {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, VersionName};
-use crate::types::{BucketName, Number, ObjectPath, TagName, Timestamp, UploadId};
+use crate::types::{BucketName, Number, ObjectPath, PinId, TagName, Timestamp, UploadId};
 
 /// Why a question was not answered. Those a caller acts on differently are told apart; the rest is text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -55,6 +55,13 @@ pub enum Refusal {
     },
     NoSuchTag {
         tag: TagName,
+    },
+    NoSuchPin {
+        pin: PinId,
+    },
+    NotInSnapshot {
+        number: Number,
+        what: String,
     },
     LimitReached {
         limit: String,
@@ -113,6 +120,8 @@ impl From<&Error> for Refusal {
             Error::NoSuchUpload { upload } => Refusal::NoSuchUpload { upload: *upload },
             Error::TagExists { tag, number, .. } => Refusal::TagExists { tag: tag.clone(), number: *number },
             Error::NoSuchTag { tag, .. } => Refusal::NoSuchTag { tag: tag.clone() },
+            Error::NoSuchPin { pin, .. } => Refusal::NoSuchPin { pin: *pin },
+            Error::NotInSnapshot { number, what, .. } => Refusal::NotInSnapshot { number: *number, what: what.clone() },
             Error::LimitReached { limit, maximum } => {
                 Refusal::LimitReached { limit: limit.to_string(), maximum: *maximum }
             }
@@ -182,6 +191,8 @@ impl Refusal {
             Refusal::InvalidRequest { reason } => Error::InvalidRequest { reason },
             Refusal::TagExists { tag, number } => Error::TagExists { bucket: bucket(), tag, number },
             Refusal::NoSuchTag { tag } => Error::NoSuchTag { bucket: bucket(), tag },
+            Refusal::NoSuchPin { pin } => Error::NoSuchPin { bucket: bucket(), pin },
+            Refusal::NotInSnapshot { number, what } => Error::NotInSnapshot { bucket: bucket(), number, what },
             Refusal::LimitReached { limit, maximum } => {
                 Error::InvalidRequest { reason: format!("{limit} is limited to {maximum} at {}", asked.cluster) }
             }

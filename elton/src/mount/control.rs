@@ -1,0 +1,96 @@
+//! The socket on which a mount answers for itself, to its user and to root.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{MountError, MountRecord, StateDir};
+
+/// How long an answer is waited for.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of a mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// As it was noted.
+    #[serde(flatten)]
+    pub record: MountRecord,
+    /// Whether it answers.
+    pub answers: bool,
+    /// What it counted, if it answers.
+    pub counters: Option<fuse::Counters>,
+    /// How many inode numbers are in use, if it answers.
+    pub inodes: Option<u64>,
+}
+
+/// Answers on the socket of a mount for as long as it is polled.
+pub(super) async fn serve(
+    state: StateDir,
+    record: MountRecord,
+    fs: Arc<fuse::Fs>,
+) -> Result<std::convert::Infallible, MountError> {
+    let failed = |source| MountError::State { path: state.path().to_owned(), source };
+    let folder = std::fs::File::open(state.path()).map_err(failed)?;
+    let path = address(&folder, &record);
+    // One that a killed process left.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    loop {
+        let (stream, _) = listener.accept().await.map_err(failed)?;
+        let (record, fs) = (record.clone(), fs.clone());
+        tokio::spawn(async move {
+            let counters = Some(fs.metrics().counters());
+            let inodes = Some(fs.inodes_in_use() as u64);
+            let status = MountStatus { record, answers: true, counters, inodes };
+            if let Err(error) = tokio::time::timeout(ANSWER_TIME_MAX, answer(stream, &status)).await {
+                tracing::debug!(%error, "a question on the control socket was not answered");
+            }
+        });
+    }
+}
+
+async fn answer(mut stream: UnixStream, status: &MountStatus) -> std::io::Result<()> {
+    let asker = stream.peer_cred()?.uid();
+    if asker != 0 && asker != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    stream.write_all(serde_json::to_string(status)?.as_bytes()).await?;
+    stream.write_all(b"\n").await
+}
+
+/// What a mount says of itself, or what was noted of one that does not answer.
+pub(super) fn ask(state: &StateDir, record: MountRecord) -> MountStatus {
+    match try_ask(state, &record) {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::debug!(%error, "a mount does not answer");
+            MountStatus { record, answers: false, counters: None, inodes: None }
+        }
+    }
+}
+
+fn try_ask(state: &StateDir, record: &MountRecord) -> std::io::Result<MountStatus> {
+    let folder = std::fs::File::open(state.path())?;
+    let mut stream = StdStream::connect(address(&folder, record))?;
+    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    stream.flush()?;
+    let mut line = String::new();
+    BufReader::new(stream.take(1024 * 1024)).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// Addresses of sockets have 107 bytes at most; this one is short wherever the state directory is.
+fn address(folder: &std::fs::File, record: &MountRecord) -> PathBuf {
+    let name = StateDir::socket_name(&record.mountpoint);
+    format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()).into()
+}

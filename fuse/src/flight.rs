@@ -1,0 +1,60 @@
+//! Single flight: what several readers miss is fetched once.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// What is being fetched.
+pub struct Flights<K> {
+    keys: Mutex<HashSet<K>>,
+    landed: Notify,
+}
+
+impl<K> Default for Flights<K> {
+    fn default() -> Self {
+        Flights { keys: Mutex::new(HashSet::new()), landed: Notify::new() }
+    }
+}
+
+/// What one reader fetches. It lands, for better or worse, when this is dropped.
+pub struct Flight<'a, K: Hash + Eq> {
+    flights: &'a Flights<K>,
+    keys: Vec<K>,
+}
+
+impl<K: Hash + Eq + Copy> Flights<K> {
+    /// Takes on those of `keys` that nobody fetches.
+    pub fn begin(&self, keys: impl IntoIterator<Item = K>) -> Flight<'_, K> {
+        let mut flying = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = keys.into_iter().filter(|key| flying.insert(*key)).collect();
+        Flight { flights: self, keys }
+    }
+
+    /// What ends when something lands. It has to be made before looking at what is missing.
+    pub fn landing(&self) -> tokio::sync::futures::Notified<'_> {
+        self.landed.notified()
+    }
+}
+
+impl<K: Hash + Eq> Flight<'_, K> {
+    /// What was taken on.
+    pub fn keys(&self) -> &[K] {
+        &self.keys
+    }
+}
+
+impl<K: Hash + Eq> Drop for Flight<'_, K> {
+    fn drop(&mut self) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let mut flying = self.flights.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            flying.remove(key);
+        }
+        drop(flying);
+        self.flights.landed.notify_waiters();
+    }
+}

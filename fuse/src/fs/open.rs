@@ -1,0 +1,124 @@
+//! Opening and reading files.
+
+use std::fs::File;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use federation::blobs::GROUP_BYTES;
+use federation::snapshot::{Content, Entry};
+
+use super::{Fs, lock};
+use crate::directory::Directory;
+use crate::error::{Error, Result};
+use crate::inode::{Inode, Node, Place};
+use crate::layout::Layout;
+use crate::read::{Body, Origin, ReadAhead};
+use crate::source::Piece;
+
+/// The most bytes of a list of parts: S3 allows 10,000 parts, and each takes a little over a hundred.
+const PART_LIST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// An open file.
+pub(crate) struct Opened {
+    body: Arc<Body>,
+    ahead: ReadAhead,
+}
+
+impl Opened {
+    /// The file on disk that has all of it, if that is here and verified.
+    pub(crate) fn whole(&self) -> Option<Arc<File>> {
+        self.body.whole()
+    }
+}
+
+impl Fs {
+    /// Opens a file. Its handle is in use until it is closed.
+    pub(crate) async fn open(&self, inode: Inode) -> Result<(u64, Arc<Opened>)> {
+        let opened = self.within(self.open_unnumbered(inode)).await?;
+        let handle = self.handle();
+        lock(&self.files).insert(handle, opened.clone());
+        Ok((handle, opened))
+    }
+
+    /// Closes a file.
+    pub(crate) fn close(&self, handle: u64) {
+        lock(&self.files).remove(&handle);
+    }
+
+    /// At most `length` bytes of a file from `offset` on; fewer only at its end. A handle of zero is that of a file that
+    /// was not opened.
+    pub async fn read(&self, inode: Inode, handle: u64, offset: u64, length: u64) -> Result<Bytes> {
+        self.within(async {
+            let opened = lock(&self.files).get(&handle).cloned();
+            let opened = match opened {
+                Some(opened) => opened,
+                None => self.unopened(inode).await?,
+            };
+            let (from, ahead) = opened.ahead.note(offset, length);
+            opened.body.read_ahead(from, ahead);
+            opened.body.read(offset, length).await
+        })
+        .await
+    }
+
+    /// Brings all of a file into the cache. Returns its size.
+    pub async fn prefetch(&self, inode: Inode) -> Result<u64> {
+        // A large body takes longer than any operation may; each of its requests has its own end.
+        let opened = self.open_unnumbered(inode).await?;
+        opened.body.fetch_all().await?;
+        Ok(opened.body.size())
+    }
+
+    async fn unopened(&self, inode: Inode) -> Result<Arc<Opened>> {
+        if let Some(opened) = lock(&self.unopened).get(&inode) {
+            return Ok(opened);
+        }
+        let opened = self.open_unnumbered(inode).await?;
+        lock(&self.unopened).put(inode, opened.clone());
+        Ok(opened)
+    }
+
+    async fn open_unnumbered(&self, inode: Inode) -> Result<Arc<Opened>> {
+        let Node { parent, place: Place::Object(name) } = self.place(inode)? else { return Err(Error::IsDirectory) };
+        let directory = self.directory(parent).await?;
+        let (entry, _) = directory.object(&self.reader, &name).await?.ok_or(Error::NotFound)?;
+        let body = self.body(&directory, &name, &entry).await?;
+        Ok(Arc::new(Opened { body, ahead: ReadAhead::default() }))
+    }
+
+    /// The body of an object: one for all who have the same content open.
+    pub(super) async fn body(&self, directory: &Directory, name: &[u8], entry: &Entry) -> Result<Arc<Body>> {
+        let path = [directory.path.as_slice(), name].concat();
+        let origin = Origin { source: self.source.clone(), number: directory.number, path };
+        let layout = self.layout(&origin, entry).await?;
+        // One at a time, so that a file on disk has one reader here. It is short: nothing is fetched.
+        let _turn = self.opening.lock().await;
+        if let Some(body) = lock(&self.bodies).get(&layout.key()).and_then(Weak::upgrade) {
+            return Ok(body);
+        }
+        let body = Arc::new(Body::open(layout, origin, self.cache.clone(), self.metrics.clone()).await?);
+        let mut bodies = lock(&self.bodies);
+        if bodies.len() >= 1024 && bodies.len().is_power_of_two() {
+            bodies.retain(|_, body| body.strong_count() > 0);
+        }
+        bodies.insert(body.key(), Arc::downgrade(&body));
+        Ok(body)
+    }
+
+    async fn layout(&self, origin: &Origin, entry: &Entry) -> Result<Layout> {
+        let damaged = || Error::Damaged { what: format!("the list of parts of \"{}\"", origin.path.escape_ascii()) };
+        let Content::PartList { list, length, .. } = &entry.content else {
+            return Layout::of(entry).ok_or_else(damaged);
+        };
+        if *length > PART_LIST_BYTES_MAX {
+            return Err(damaged());
+        }
+        let list = Layout::single(Piece { hash: *list, length: *length });
+        let list = Body::open(list, origin.clone(), self.cache.clone(), self.metrics.clone()).await?;
+        let mut bytes = Vec::new();
+        for offset in (0..*length).step_by(GROUP_BYTES) {
+            bytes.extend_from_slice(&list.read(offset, GROUP_BYTES as u64).await?);
+        }
+        Layout::listed(entry, &bytes).ok_or_else(damaged)
+    }
+}

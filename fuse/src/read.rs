@@ -1,0 +1,447 @@
+//! Reading bodies: what is missing of a range is fetched, verified and kept, then the range is read from the disk.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use federation::blobs::{GROUP_BYTES, Outboard};
+use federation::mutant::{self, Mutant};
+use federation::types::{BlobHash, Number};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::cache::{Cache, Partial, Standing};
+use crate::error::{Error, Result};
+use crate::flight::Flights;
+use crate::layout::{Group, Layout, Placed};
+use crate::metrics::{Metrics, add};
+use crate::source::{Piece, Source};
+
+/// The most groups that one request fetches: 1 MiB.
+const GROUPS_PER_FETCH: u64 = 16;
+/// The most fetches of one body at the same time.
+const FETCHES_MAX: usize = 8;
+/// How far read-ahead goes at first, and at most, in bytes.
+const AHEAD_MIN: u64 = 256 * 1024;
+const AHEAD_MAX: u64 = 16 * 1024 * 1024;
+/// The kernel reads ahead by itself, in pieces that may arrive out of order: so far from where a reader is, it still reads
+/// one after the other.
+const NEAR: u64 = 512 * 1024;
+
+/// Where a body is to be had: an object of a snapshot that has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) number: Number,
+    pub(crate) path: Vec<u8>,
+}
+
+impl std::fmt::Debug for dyn Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// A body that is open.
+pub(crate) struct Body {
+    layout: Layout,
+    origin: Origin,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    stand: Mutex<Stand>,
+    flights: Flights<u64>,
+    trees: Vec<OnceLock<Outboard>>,
+    fetches: Semaphore,
+}
+
+/// Where its bytes are.
+#[derive(Clone)]
+enum Stand {
+    /// There are none.
+    Empty,
+    /// It is one group, which is not here.
+    Small,
+    /// All of it is here, and was verified.
+    Whole(Arc<File>),
+    /// Some of it is here.
+    Partial(Arc<Partial>),
+}
+
+impl Body {
+    /// Opens a body; nothing is fetched yet.
+    pub(crate) async fn open(layout: Layout, origin: Origin, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Result<Body> {
+        let (in_cache, looked_for) = (cache.clone(), layout.clone());
+        let stand = blocking(move || {
+            Ok(if looked_for.size() == 0 {
+                Stand::Empty
+            } else if let Some(file) = in_cache.whole(&looked_for)? {
+                Stand::Whole(Arc::new(file))
+            } else if looked_for.groups() == 1 {
+                Stand::Small
+            } else {
+                Stand::Partial(Arc::new(in_cache.partial(&looked_for)?))
+            })
+        });
+        let trees = layout.pieces().iter().map(|_| OnceLock::new()).collect();
+        Ok(Body {
+            stand: Mutex::new(stand.await?),
+            flights: Flights::default(),
+            trees,
+            fetches: Semaphore::new(FETCHES_MAX),
+            layout,
+            origin,
+            cache,
+            metrics,
+        })
+    }
+
+    /// What it is kept under.
+    pub(crate) fn key(&self) -> BlobHash {
+        self.layout.key()
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.layout.size()
+    }
+
+    /// The file that has all of it, if that is here and verified.
+    pub(crate) fn whole(&self) -> Option<Arc<File>> {
+        match self.stand() {
+            Stand::Whole(file) => Some(file),
+            Stand::Empty | Stand::Small | Stand::Partial(_) => None,
+        }
+    }
+
+    /// At most `length` bytes from `offset` on; fewer only at the end.
+    pub(crate) async fn read(&self, offset: u64, length: u64) -> Result<Bytes> {
+        let length = length.min(self.size().saturating_sub(offset));
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        self.ensure(self.layout.groups_of(offset, length)).await?;
+        let file = match self.stand() {
+            Stand::Whole(file) => file,
+            Stand::Partial(partial) => partial.file().clone(),
+            Stand::Empty | Stand::Small => return Err(Error::Cache(io::ErrorKind::NotFound.into())),
+        };
+        blocking(move || {
+            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, offset)?;
+            Ok(bytes.into())
+        })
+        .await
+    }
+
+    /// Brings all of it.
+    pub(crate) async fn fetch_all(self: &Arc<Self>) -> Result<()> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for groups in chunks(0..self.layout.groups()) {
+            while tasks.len() >= FETCHES_MAX {
+                joined(tasks.join_next().await)?;
+            }
+            let body = self.clone();
+            tasks.spawn(async move { body.ensure(groups).await });
+        }
+        while !tasks.is_empty() {
+            joined(tasks.join_next().await)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to bring what will be read next.
+    pub(crate) fn read_ahead(self: &Arc<Self>, from: u64, length: u64) {
+        if length == 0 || !matches!(self.stand(), Stand::Partial(_)) {
+            return;
+        }
+        for groups in chunks(self.layout.groups_of(from, length)) {
+            let body = self.clone();
+            tokio::spawn(async move {
+                // Whoever reads it asks again, and is told.
+                if let Err(error) = body.ensure(groups).await {
+                    tracing::debug!(%error, "read-ahead failed");
+                }
+            });
+        }
+    }
+
+    /// Makes groups be here and verified.
+    async fn ensure(&self, groups: Range<u64>) -> Result<()> {
+        let mut first = true;
+        loop {
+            // Made before looking, so that what lands in between is not waited for.
+            let landing = self.flights.landing();
+            let mut landing = std::pin::pin!(landing);
+            landing.as_mut().enable();
+            let missing: Vec<u64> = groups.clone().filter(|group| !self.is_verified(*group)).collect();
+            if first {
+                add(&self.metrics.misses, missing.len() as u64);
+                add(&self.metrics.hits, (groups.end - groups.start) - missing.len() as u64);
+                first = false;
+            }
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let flight = self.flights.begin(missing);
+            if flight.keys().is_empty() {
+                landing.await;
+                continue;
+            }
+            for run in runs(flight.keys(), |group| self.is_verified(group)) {
+                for groups in chunks(run) {
+                    self.bring(groups).await?;
+                }
+            }
+        }
+    }
+
+    fn is_verified(&self, group: u64) -> bool {
+        match self.stand() {
+            Stand::Empty | Stand::Whole(_) => true,
+            Stand::Small => false,
+            Stand::Partial(partial) => partial.standing(group) == Standing::Verified,
+        }
+    }
+
+    /// Brings groups that nobody else brings.
+    async fn bring(&self, groups: Range<u64>) -> Result<()> {
+        let _turn = self.fetches.acquire().await.map_err(io::Error::other)?;
+        match self.stand() {
+            Stand::Empty | Stand::Whole(_) => Ok(()),
+            Stand::Small => self.bring_small().await,
+            Stand::Partial(partial) => {
+                let mut at = groups.start;
+                while let Some(group) = self.layout.group(at).filter(|_| at < groups.end) {
+                    // A request is of one piece.
+                    let placed = self.layout.pieces()[group.piece];
+                    let end = groups.end.min(placed.first_group + placed.groups());
+                    self.bring_of_piece(&partial, group.piece, at..end).await?;
+                    at = end;
+                }
+                self.settle(partial).await
+            }
+        }
+    }
+
+    async fn bring_small(&self) -> Result<()> {
+        let Some(placed) = self.layout.pieces().first() else { return Ok(()) };
+        let bytes = self.fetch(placed.piece, 0, placed.piece.length).await?;
+        if BlobHash::from(blake3::hash(&bytes)) != placed.piece.hash && !mutant::on(Mutant::MountServeUnverified) {
+            return Err(self.damaged());
+        }
+        let (cache, key) = (self.cache.clone(), self.key());
+        let file = blocking(move || cache.keep(key, &bytes)).await?;
+        self.set_stand(Stand::Whole(Arc::new(file)));
+        Ok(())
+    }
+
+    async fn bring_of_piece(&self, partial: &Arc<Partial>, piece: usize, groups: Range<u64>) -> Result<()> {
+        let mut missing = Vec::new();
+        for number in groups {
+            let Some(group) = self.layout.group(number) else { continue };
+            let here = match partial.standing(number) {
+                Standing::Missing => false,
+                Standing::Verified => true,
+                Standing::Unverified => self.verify_here(partial, number, group).await?,
+            };
+            if !here {
+                missing.push(number);
+            }
+        }
+        for run in runs(&missing, |_| false) {
+            let (Some(first), Some(last)) = (self.layout.group(run.start), self.layout.group(run.end - 1)) else {
+                continue;
+            };
+            let placed = self.layout.pieces()[piece];
+            let (begin, end) = (first.offset - placed.offset, last.offset + last.length - placed.offset);
+            let bytes = self.fetch(placed.piece, begin, end - begin).await?;
+            let mut rest = bytes;
+            for number in run {
+                let Some(group) = self.layout.group(number) else { continue };
+                let bytes = rest.split_to(usize::try_from(group.length).unwrap_or(usize::MAX).min(rest.len()));
+                self.take(partial, number, group, bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a group that was fetched.
+    async fn take(&self, partial: &Arc<Partial>, number: u64, group: Group, bytes: Bytes) -> Result<()> {
+        if !self.is_right(partial, group, &bytes).await? && !mutant::on(Mutant::MountServeUnverified) {
+            return Err(self.damaged());
+        }
+        if mutant::on(Mutant::MountMapBeforeData) {
+            partial.note(number, group.length);
+            tokio::task::yield_now().await;
+        }
+        let into = partial.clone();
+        blocking(move || {
+            into.write(group.offset, &bytes)?;
+            into.note(number, group.length);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether a group that was here when the body was opened is right.
+    async fn verify_here(&self, partial: &Arc<Partial>, number: u64, group: Group) -> Result<bool> {
+        let from = partial.clone();
+        let bytes = blocking(move || {
+            let mut bytes = vec![0; usize::try_from(group.length).map_err(io::Error::other)?];
+            from.file().read_exact_at(&mut bytes, group.offset)?;
+            Ok(Bytes::from(bytes))
+        });
+        if self.is_right(partial, group, &bytes.await?).await? {
+            partial.note(number, group.length);
+            return Ok(true);
+        }
+        tracing::warn!(key = %self.key(), "a part of a body in the cache is damaged; it is fetched again");
+        add(&self.metrics.damaged, 1);
+        partial.forget(number);
+        Ok(false)
+    }
+
+    async fn is_right(&self, partial: &Arc<Partial>, group: Group, bytes: &[u8]) -> Result<bool> {
+        let placed = self.layout.pieces()[group.piece];
+        if bytes.len() as u64 != group.length {
+            return Ok(false);
+        }
+        if placed.groups() == 1 {
+            return Ok(BlobHash::from(blake3::hash(bytes)) == placed.piece.hash);
+        }
+        Ok(self.hash_tree(partial, group.piece, &placed).await?.verify_group(group.index, bytes))
+    }
+
+    /// The verified hash tree of a piece.
+    async fn hash_tree(&self, partial: &Arc<Partial>, piece: usize, placed: &Placed) -> Result<&Outboard> {
+        let cell = &self.trees[piece];
+        if let Some(tree) = cell.get() {
+            return Ok(tree);
+        }
+        let (from, at) = (partial.clone(), *placed);
+        let tree = match blocking(move || from.hash_tree(&at)).await? {
+            Some(tree) => tree,
+            None => {
+                let origin = &self.origin;
+                let bytes = origin.source.hash_tree(origin.number, &origin.path, placed.piece).await?;
+                add(&self.metrics.hash_tree_bytes, bytes.len() as u64);
+                let tree = Outboard::from_bytes(bytes)
+                    .filter(|tree| tree.verify_root(&placed.piece.hash, placed.piece.length))
+                    .ok_or_else(|| self.damaged())?;
+                let (into, at, kept) = (partial.clone(), *placed, tree.clone());
+                blocking(move || into.keep_hash_tree(&at, &kept)).await?;
+                tree
+            }
+        };
+        Ok(cell.get_or_init(|| tree))
+    }
+
+    /// Makes the body a whole one if all of it is here, and the map known if much of it is new.
+    async fn settle(&self, partial: Arc<Partial>) -> Result<()> {
+        if partial.is_whole() {
+            let cache = self.cache.clone();
+            let from = partial.clone();
+            let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever completes it makes it whole, once.
+            if matches!(&*stand, Stand::Partial(_)) {
+                *stand = Stand::Whole(Arc::new(cache.promote(&from)?));
+            }
+        } else if partial.wants_saving() {
+            let cache = self.cache.clone();
+            blocking(move || partial.save().map(|bytes| cache.added(bytes))).await?;
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, piece: Piece, offset: u64, length: u64) -> Result<Bytes> {
+        let origin = &self.origin;
+        let bytes = origin.source.range(origin.number, &origin.path, piece, offset, length).await?;
+        add(&self.metrics.body_bytes, bytes.len() as u64);
+        if bytes.len() as u64 == length { Ok(bytes) } else { Err(self.damaged()) }
+    }
+
+    fn damaged(&self) -> Error {
+        add(&self.metrics.damaged, 1);
+        Error::Damaged { what: format!("the body of \"{}\"", self.origin.path.escape_ascii()) }
+    }
+
+    fn stand(&self) -> Stand {
+        self.stand.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_stand(&self, stand: Stand) {
+        *self.stand.lock().unwrap_or_else(PoisonError::into_inner) = stand;
+    }
+}
+
+/// How far ahead of a reader to read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadAhead {
+    /// Where the reader is expected next.
+    next: AtomicU64,
+    /// How far it is worth to go from there; zero for a reader who jumps.
+    window: AtomicU64,
+    /// Up to where it was asked for.
+    asked: AtomicU64,
+}
+
+impl ReadAhead {
+    /// Notes a read. Returns what to read ahead: from where and how many bytes.
+    pub(crate) fn note(&self, offset: u64, length: u64) -> (u64, u64) {
+        let next = self.next.load(Ordering::Relaxed);
+        let end = offset + length;
+        if offset.abs_diff(next) > NEAR {
+            self.next.store(end, Ordering::Relaxed);
+            self.window.store(0, Ordering::Relaxed);
+            self.asked.store(end, Ordering::Relaxed);
+            return (end, 0);
+        }
+        self.next.store(next.max(end), Ordering::Relaxed);
+        let window = (self.window.load(Ordering::Relaxed) * 2).clamp(AHEAD_MIN, AHEAD_MAX);
+        self.window.store(window, Ordering::Relaxed);
+        let asked = self.asked.load(Ordering::Relaxed).max(end);
+        let until = next.max(end) + window;
+        // Asking for little at a time makes many small requests.
+        if until < asked + window / 2 {
+            return (asked, 0);
+        }
+        self.asked.store(until, Ordering::Relaxed);
+        (asked, until - asked)
+    }
+}
+
+/// What stands together among ascending numbers, those left out that are `done`.
+fn runs(numbers: &[u64], done: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for number in numbers.iter().copied().filter(|number| !done(*number)) {
+        match runs.last_mut() {
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
+}
+
+/// A range of groups, cut into what one request fetches.
+fn chunks(groups: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = groups.end;
+    groups.step_by(GROUPS_PER_FETCH as usize).map(move |from| from..end.min(from + GROUPS_PER_FETCH))
+}
+
+fn joined(outcome: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match outcome {
+        Some(outcome) => outcome.map_err(io::Error::other)?,
+        None => Ok(()),
+    }
+}
+
+/// Runs file operations where they hold nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    Ok(spawn_blocking(job).await.map_err(io::Error::other)??)
+}
+
+const _: () = assert!(GROUPS_PER_FETCH as usize * GROUP_BYTES == 1024 * 1024);

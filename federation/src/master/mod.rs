@@ -21,6 +21,7 @@ mod list;
 mod look;
 mod multipart;
 mod open;
+mod partial;
 mod publish;
 mod read;
 mod readers;
@@ -46,6 +47,7 @@ pub(crate) use list::common_prefix;
 pub use look::{Found, Look, Looked};
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
+pub use partial::PartialCopy;
 pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
 
@@ -83,6 +85,8 @@ pub struct Master {
     fetch: Arc<OnceLock<Arc<dyn elsewhere::Fetch>>>,
     /// Which copies of other clusters' bodies were read lately.
     read_lately: Arc<cache::ReadLately>,
+    /// Bodies of other clusters of which parts are here, as far as somebody reads or brings them.
+    partials: Arc<partial::Partials>,
     /// When this life began, since boot.
     opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.

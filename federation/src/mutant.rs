@@ -12,6 +12,8 @@ pub enum Mutant {
     SkipFolderSync,
     /// Bodies leave without being compared with their hash.
     ServeUnverified,
+    /// Which parts of a body are here is written down before they are.
+    MapBeforeData,
     /// The catalog acknowledges a batch before it is committed.
     AckBeforeCommit,
     /// Conditional writes are not checked inside the transaction.
@@ -60,6 +62,7 @@ impl Mutant {
             Mutant::ReplyBeforeSync => "reply-before-sync",
             Mutant::SkipFolderSync => "skip-folder-sync",
             Mutant::ServeUnverified => "serve-unverified",
+            Mutant::MapBeforeData => "map-before-data",
             Mutant::AckBeforeCommit => "ack-before-commit",
             Mutant::SkipPrecondition => "skip-precondition",
             Mutant::CollectBeforeFloor => "collect-before-floor",

@@ -179,7 +179,8 @@ impl StagedBody {
     }
 }
 
-async fn store_outboard(
+/// Keeps a hash tree where its length says.
+pub(super) async fn store_outboard(
     blobs: &Blobs,
     outboard: Outboard,
 ) -> Result<(StoredOutboard, Option<SlotGuard>), BackendError> {
@@ -195,7 +196,7 @@ async fn store_outboard(
 }
 
 /// Runs a job that nobody waits for: on a thread where there are any, else here.
-fn discard(blocking: &Arc<dyn Blocking>, job: impl FnOnce() + Send + 'static) {
+pub(super) fn discard(blocking: &Arc<dyn Blocking>, job: impl FnOnce() + Send + 'static) {
     if tokio::runtime::Handle::try_current().is_ok() {
         detach(blocking.run_job(Box::new(job)));
     } else {

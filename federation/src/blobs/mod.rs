@@ -14,7 +14,9 @@
 mod backend;
 mod body;
 mod digest;
+mod group_map;
 mod inbound;
+mod partial;
 mod read;
 mod receive;
 mod store;
@@ -24,10 +26,13 @@ mod tests;
 
 pub use backend::{
     APPEND_BYTES_MAX, Backend, BackendError, BodyReader, BodyWriter, FileGuard, Found, Item, LocalBackend,
-    LocalOptions, MemoryBackend, SEGMENT_BYTES, SealedSegment, SlotGuard, SyncJob, Urgency, WrittenFile, conformance,
+    LocalOptions, MemoryBackend, SEGMENT_BYTES, SealedSegment, SlotGuard, SparseFile, SyncJob, Urgency, WrittenFile,
+    conformance,
 };
 pub use body::{StagedBody, Stored, StoredBlob, StoredOutboard};
 pub use digest::{Digest, GROUP_BYTES, Outboard, TreeHasher};
-pub use receive::{Proof, ReceiveError, Receiving};
+pub use group_map::GroupMap;
+pub use partial::Partial;
+pub use receive::{Proof, ReceiveError};
 pub use store::{BlobLimits, Blobs, BoxError, Observer, StoreError, TRANSFER_BUFFER_BYTES};
 pub use syncer::Syncer;

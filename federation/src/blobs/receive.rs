@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::backend::{BackendError, BodyReader, Urgency};
-use super::body::{StagedBody, StoredBlob, Unfinished};
+use super::backend::BackendError;
+use super::body::{StagedBody, StoredBlob};
 use super::digest::{GROUP_BYTES, Outboard};
 use super::read::stored_outboard;
 use super::store::Blobs;
@@ -49,10 +49,22 @@ impl Proof {
         if length <= GROUP_BYTES as u64 { 0 } else { length.div_ceil(GROUP_BYTES as u64) * blake3::OUT_LEN as u64 }
     }
 
-    /// What it takes in memory, in bytes.
+    /// The body's hash.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        Proof::outboard_length(self.length) + blake3::OUT_LEN as u64
+    pub fn hash(&self) -> BlobHash {
+        self.hash
+    }
+
+    /// The body's length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn outboard(&self) -> &Outboard {
+        &self.outboard
     }
 
     /// Whether `bytes` stand in the body at `offset`, which is where a group begins; they end with a group, too.
@@ -74,70 +86,7 @@ impl Proof {
     }
 }
 
-/// A large body that is arriving, from its beginning on.
-#[derive(Debug)]
-pub struct Receiving {
-    blobs: Blobs,
-    proof: Proof,
-    file: Unfinished,
-    reader: Arc<dyn BodyReader>,
-    received: u64,
-}
-
-impl Receiving {
-    /// How many bytes are there.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Reads what is there.
-    #[must_use]
-    pub fn reader(&self) -> Arc<dyn BodyReader> {
-        Arc::clone(&self.reader)
-    }
-
-    /// Adds groups. After an error of the backend the body is lost; forged bytes leave it as it was.
-    #[allow(clippy::result_large_err, reason = "forged bytes are rare, and leave the body as it was")]
-    pub async fn add(mut self, bytes: Bytes) -> Result<Receiving, (Option<Receiving>, ReceiveError)> {
-        let blocking = Arc::clone(self.blobs.blocking());
-        blocking
-            .run(move || {
-                if let Err(error) = self.proof.check(self.received, &bytes) {
-                    return Err((Some(self), error));
-                }
-                match self.file.writer().write(&bytes) {
-                    Ok(()) => {
-                        self.received += bytes.len() as u64;
-                        Ok(self)
-                    }
-                    Err(error) => Err((None, error.into())),
-                }
-            })
-            .await
-    }
-
-    /// The body, once all of it is there.
-    #[must_use]
-    pub fn whole(self) -> Option<StagedBody> {
-        let (hash, length) = (self.proof.hash, self.proof.length);
-        (self.received == length).then(|| StagedBody::writing(self.file, hash, length))
-    }
-}
-
 impl Blobs {
-    /// Begins to take in a large body.
-    pub async fn receive(&self, proof: Proof) -> Result<Receiving, BackendError> {
-        let blobs = self.clone();
-        self.blocking()
-            .run(move || {
-                let mut file = Unfinished::new(blobs.backend().create(Urgency::Normal)?, blobs.blocking());
-                let reader = file.writer().reader();
-                Ok(Receiving { blobs, proof, file, reader, received: 0 })
-            })
-            .await
-    }
-
     /// A small body that arrived, compared with its hash.
     pub fn received_small(&self, hash: BlobHash, bytes: Bytes) -> Result<StagedBody, ReceiveError> {
         let forged = ReceiveError::Forged { what: "its content" };

@@ -73,6 +73,7 @@ records! {
     FactRow = Facts,
     VersionRow = Versions,
     BodyRow = Bodies,
+    PartialRow = Partials,
     PublishRow = Publishes,
 }
 
@@ -325,6 +326,15 @@ pub enum SlotOwner {
         /// The slot's length.
         length: u32,
     },
+    /// The hash tree of a body of which parts are here.
+    Partial {
+        /// The bucket.
+        bucket: BucketId,
+        /// The content.
+        hash: crate::types::BlobHash,
+        /// The slot's length.
+        length: u32,
+    },
 }
 
 impl SlotOwner {
@@ -336,7 +346,8 @@ impl SlotOwner {
             | SlotOwner::Part { length, .. }
             | SlotOwner::Outboard { length, .. }
             | SlotOwner::Staged { length, .. }
-            | SlotOwner::Shared { length, .. } => *length,
+            | SlotOwner::Shared { length, .. }
+            | SlotOwner::Partial { length, .. } => *length,
         }
     }
 }
@@ -621,6 +632,25 @@ pub enum Copy {
     Slot(crate::types::Slot),
     /// A large body, counted like those of this cluster's own buckets.
     Blob,
+}
+
+/// A large body of another cluster of which parts are here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialRow {
+    /// The file with holes that they stand in.
+    pub file: FileId,
+    /// The length of the whole body in bytes.
+    pub length: u64,
+    /// Its hash tree.
+    pub outboard: StoredOutboard,
+    /// Which groups are there, a bit for each, the lowest of the first byte first. Whatever it names is on the disk.
+    pub map: Vec<u8>,
+    /// How many bytes that is.
+    pub bytes: u64,
+    /// When it was last read or added to, roughly.
+    pub used: Timestamp,
+    /// Whether it was given up: nothing of it is used any more, and its file waits to be removed.
+    pub gone: bool,
 }
 
 /// A change that was sent to the home of a linked bucket and whose outcome is not known yet.

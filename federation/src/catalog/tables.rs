@@ -103,6 +103,8 @@ tables! {
     Versions = "versions-1",
     /// bucket id, content hash → [`super::rows::BodyRow`]: bodies that came from or may go to other clusters
     Bodies = "bodies-1",
+    /// bucket id, content hash → [`super::rows::PartialRow`]: bodies of other clusters of which parts are here
+    Partials = "partials-1",
     /// counter → [`super::rows::PublishRow`]: changes sent to other clusters whose outcome is not known yet
     Publishes = "publishes-1",
     /// user → its keys and rights

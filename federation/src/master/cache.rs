@@ -1,12 +1,12 @@
 //! Copies of bodies that were fetched from other clusters: how much there is, and which go when it is too much.
 //!
-//! Only copies that were fetched are evicted. What was written here is read by others from here.
+//! Parts of a copy count by what is there of them. Only copies that were fetched are evicted. What was written here is read by others from here.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Master, shared};
+use super::{Master, partial, shared};
 use crate::catalog::rows::{BodyRow, PublishRow, Record};
 use crate::catalog::{KeyRange, Table, keys};
 use crate::error::Result;
@@ -18,6 +18,9 @@ const ROWS_PER_TRANSACTION: usize = 500;
 const READS_REMEMBERED_MAX: usize = 65_536;
 /// A copy that was stamped within this time is not stamped again.
 const STAMP_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// A copy that was fetched: when it was used, what it takes in bytes, which it is.
+pub(super) type Fetched = (Timestamp, u64, (BucketId, BlobHash));
 
 /// Which copies were read lately, until the catalog says so, too.
 #[derive(Debug, Default)]
@@ -37,7 +40,7 @@ impl ReadLately {
     }
 }
 
-/// Copies that were fetched from other clusters.
+/// Copies that were fetched from other clusters, whole ones and parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUsage {
     /// How many.
@@ -64,6 +67,9 @@ impl Master {
                         (Some(_), false) => (usage.copies, usage.bytes) = (usage.copies + 1, usage.bytes + row.length),
                     }
                 }
+                for (_, space, _) in partial::all(view)? {
+                    (usage.copies, usage.bytes) = (usage.copies + 1, usage.bytes + space);
+                }
                 Ok(usage)
             })
             .await
@@ -73,6 +79,12 @@ impl Master {
     /// many bytes went. The space is the collector's to give back.
     pub async fn evict(&self, bytes_max: u64) -> Result<u64> {
         self.stamp_reads().await?;
+        let evicted = self.evict_oldest(bytes_max).await;
+        self.remove_given_up().await?;
+        evicted
+    }
+
+    async fn evict_oldest(&self, bytes_max: u64) -> Result<u64> {
         let usage = self.cache_usage().await?;
         let Some(mut excess) = usage.bytes.checked_sub(bytes_max).filter(|excess| *excess > 0) else { return Ok(0) };
         let mut oldest = self
@@ -83,9 +95,10 @@ impl Master {
                     let (key, value) = row?;
                     let row = BodyRow::decode(&value)?;
                     if let (Some(_), false, Some(place)) = (row.copy, row.own, keys::split_body(&key)) {
-                        copies.push((row.used, row.length, place));
+                        copies.push(((row.used, row.length, place), false));
                     }
                 }
+                copies.extend(partial::all(view)?.into_iter().map(|partial| (partial, true)));
                 copies.sort_unstable();
                 Ok(copies)
             })
@@ -104,19 +117,30 @@ impl Master {
         Ok(evicted)
     }
 
-    async fn evict_some(&self, copies: Vec<(Timestamp, u64, (BucketId, BlobHash))>, excess: u64) -> Result<u64> {
+    async fn evict_some(&self, copies: Vec<(Fetched, bool)>, excess: u64) -> Result<u64> {
+        // Held until they are gone: nobody opens parts of a body meanwhile.
+        let open = self.open_partials().await;
+        let idle = copies.into_iter().filter(|((_, _, place), partial)| !partial || !open.contains_key(place));
+        let idle: Vec<_> = idle.collect();
         self.writer
             .transact(move |txn| {
                 let mut gone = 0;
-                for (used, length, (bucket, hash)) in copies {
+                for ((used, space, (bucket, hash)), partial) in idle {
                     if gone >= excess {
                         break;
                     }
                     // Read or written meanwhile: it stays.
+                    if partial {
+                        if partial::partial_row(txn, bucket, hash)?.is_some_and(|row| row.used == used) {
+                            partial::give_up(txn, bucket, hash)?;
+                            gone += space;
+                        }
+                        continue;
+                    }
                     let same = shared::body_row(txn, bucket, hash)?.filter(|row| row.used == used && !row.own);
                     if let Some(row) = same {
                         shared::drop_copy(txn, bucket, hash, row)?;
-                        gone += length;
+                        gone += space;
                     }
                 }
                 Ok(gone)
@@ -132,6 +156,12 @@ impl Master {
                 .transact(move |txn| {
                     for ((bucket, hash), when) in batch {
                         if let Some(mut row) = shared::body_row(txn, bucket, hash)?
+                            && row.used.until(when) > STAMP_AGE
+                        {
+                            row.used = when;
+                            txn.put(keys::body(bucket, hash), &row);
+                        }
+                        if let Some(mut row) = partial::partial_row(txn, bucket, hash)?
                             && row.used.until(when) > STAMP_AGE
                         {
                             row.used = when;

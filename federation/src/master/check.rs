@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use super::Master;
 use super::body::{blob_row, listed_parts, load_parts, pieces, verify};
 use super::request::{CheckOptions, CheckReport, Counts, DiskUsage};
-use super::shared;
+use super::{partial, shared};
 use crate::blobs::{Blobs, Found, StoredBlob};
 use crate::catalog::rows::{
     AttributesRow, BlobRow, BodyRow, BucketRow, Change, ChangeRow, ClusterRow, CompletedRow, ConfigRow, Copy,
     CurrentRow, FactRow, GrantRow, HistoryRow, IdempotencyRow, InvitationRow, LayerRow, LinkRow, NameRow, NullRow,
-    PartRow, PinRow, PublishRow, Record, RefCount, RootRow, SlotOwner, StagedRow, TagRow, TombstoneRow, UploadRow,
-    VersionRow,
+    PartRow, PartialRow, PinRow, PublishRow, Record, RefCount, RootRow, SlotOwner, StagedRow, TagRow, TombstoneRow,
+    UploadRow, VersionRow,
 };
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::Result;
@@ -34,7 +34,7 @@ impl Master {
             .iter()
             .filter_map(|found| match found {
                 Found::File { file, hash, length, .. } => Some((*file, (*hash, *length))),
-                Found::Segment { .. } | Found::Unfinished { .. } | Found::Foreign { .. } => None,
+                Found::Segment { .. } | Found::Sparse { .. } | Found::Unfinished { .. } | Found::Foreign { .. } => None,
             })
             .collect();
         let files = std::sync::Arc::new(files);
@@ -119,6 +119,8 @@ impl Master {
                     usage.files += 1;
                     usage.file_bytes += length;
                 }
+                // Most of it may be a hole: its row says what is there.
+                Found::Sparse { .. } => usage.files += 1,
                 Found::Foreign { .. } => {}
             }
         }
@@ -127,7 +129,7 @@ impl Master {
         let size = self.writer.blocking().run(move || catalog.size()).await?;
         usage.catalog_bytes = size.bytes;
         usage.catalog_free_bytes = size.free;
-        let (objects, bytes, live) = self
+        let (objects, bytes, live, partial) = self
             .writer
             .read(|view| {
                 let (mut objects, mut bytes, mut live) = (0, 0, 0);
@@ -139,9 +141,11 @@ impl Master {
                 for row in view.range(Table::Slots, KeyRange::prefix(&[]))? {
                     live += u64::from(SlotOwner::decode(&row?.1)?.length());
                 }
-                Ok((objects, bytes, live))
+                let partial: u64 = partial::all(view)?.iter().map(|(_, space, _)| space).sum();
+                Ok((objects, bytes, live, partial))
             })
             .await?;
+        usage.file_bytes += partial;
         usage.objects = objects;
         usage.object_bytes = bytes;
         usage.segment_live_bytes = live;
@@ -244,6 +248,7 @@ impl Pass<'_> {
             Table::Facts => Ok(FactRow::decode(value).map(drop)?),
             Table::Versions => Ok(VersionRow::decode(value).map(drop)?),
             Table::Bodies => Ok(BodyRow::decode(value).map(drop)?),
+            Table::Partials => Ok(PartialRow::decode(value).map(drop)?),
             Table::Publishes => Ok(PublishRow::decode(value).map(drop)?),
             Table::Roots => Ok(RootRow::decode(value).map(drop)?),
             Table::Pages => {
@@ -339,6 +344,7 @@ impl Pass<'_> {
                 PartRow::load(self.view, &keys::part(*upload, *number))?.is_some()
             }
             SlotOwner::Outboard { hash, .. } => blob_row(self.view, *hash)?.is_some(),
+            SlotOwner::Partial { bucket, hash, .. } => partial::partial_row(self.view, *bucket, *hash)?.is_some(),
             SlotOwner::Staged { .. } => true,
             SlotOwner::Shared { bucket, hash, .. } => shared::here(self.view, *bucket, *hash)?.is_some(),
         };

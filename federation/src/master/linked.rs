@@ -5,7 +5,7 @@ use super::elsewhere::Place;
 use super::home::{Home, bucket};
 use super::multipart::{completed_record, end_upload};
 use super::request::{BucketInfo, CompleteRequest, Version, Versioning, Written};
-use super::{Limit, Limits, Master, shared};
+use super::{Limit, Limits, Master, partial, shared};
 use crate::blobs::{StagedBody, Stored, Urgency};
 use crate::catalog::rows::{BucketRow, CompletedRow, LinkRow, NameRow, PublishRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
@@ -88,6 +88,12 @@ impl Master {
                         if let Some((bucket, hash)) = keys::split_body(&key) {
                             shared::forget(txn, bucket, hash, &body)?;
                         }
+                    }
+                    let partials: Vec<_> = txn
+                        .range(Table::Partials, KeyRange::prefix(&keys::bucket(id)))?
+                        .collect::<std::result::Result<_, _>>()?;
+                    for (bucket, hash) in partials.iter().filter_map(|(key, _)| keys::split_body(key)) {
+                        partial::give_up(txn, bucket, hash)?;
                     }
                     for table in [Table::Facts, Table::Versions, Table::Roots, Table::Pages] {
                         let rows: Vec<_> = txn
@@ -313,12 +319,12 @@ impl Master {
 }
 
 /// Bodies are kept for a linked bucket as long as it is one.
-fn require_link(rows: &(impl Rows + ?Sized), bucket: BucketId) -> Result<()> {
+pub(super) fn require_link(rows: &(impl Rows + ?Sized), bucket: BucketId) -> Result<()> {
     LinkRow::load(rows, &keys::bucket(bucket))?.map(drop).ok_or(Error::NoSuchSharedBucket { bucket })
 }
 
 /// Whether a record of this cluster's log refers to a shared body.
-fn is_referred_to(rows: &(impl Rows + ?Sized), bucket: BucketId, kept: &Stored) -> Result<bool> {
+pub(super) fn is_referred_to(rows: &(impl Rows + ?Sized), bucket: BucketId, kept: &Stored) -> Result<bool> {
     let Some(piece) = kept.piece() else { return Ok(false) };
     Ok(shared::body_row(rows, bucket, piece.hash())?.is_some_and(|row| row.references > 0))
 }

@@ -21,6 +21,7 @@ mod list;
 mod look;
 mod multipart;
 mod open;
+mod partial;
 mod piece;
 mod pin;
 mod publish;
@@ -49,6 +50,7 @@ pub(crate) use list::common_prefix;
 pub use look::{Found, Look, Looked};
 pub use multipart::PART_NUMBER_MAX;
 pub use open::{MasterConfig, Seams};
+pub use partial::PartialCopy;
 pub use pin::PinInfo;
 pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
@@ -90,6 +92,8 @@ pub struct Master {
     read_lately: Arc<cache::ReadLately>,
     /// Snapshot trees that are derived just now.
     trees: Arc<tree::Trees>,
+    /// Bodies of other clusters of which parts are here, as far as somebody reads or brings them.
+    partials: Arc<partial::Partials>,
     /// When this life began, since boot.
     opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.

@@ -191,6 +191,7 @@ impl Master {
             fetch: Arc::default(),
             read_lately: Arc::default(),
             trees: Arc::default(),
+            partials: Arc::default(),
             opened: clock_at_open,
             _lock: lock,
         };
@@ -272,6 +273,7 @@ impl Master {
         self.writer
             .read(move |view| {
                 let (segment_known, _) = used_ids(view)?;
+                let partial = super::partial::files(view)?;
                 let mut leftovers = Leftovers::default();
                 for found in backend.list()? {
                     match found {
@@ -280,7 +282,13 @@ impl Master {
                                 tracing::warn!(%error, "unfinished body not removed");
                             }
                         }
-                        Found::File { file, hash, length, unclaimed: false } => {
+                        // Nothing of it was kept.
+                        Found::Sparse { file, .. } if !partial.contains(&file) => {
+                            if let Err(error) = backend.remove_sparse(file) {
+                                tracing::warn!(%error, "part of a body not removed");
+                            }
+                        }
+                        Found::File { file, hash, length, unclaimed: false } if !partial.contains(&file) => {
                             let row = BlobRow::load(view, &keys::blob(hash))?;
                             if row.is_none_or(|row| row.file != file) {
                                 leftovers.files.push((file, hash, length));
@@ -290,7 +298,7 @@ impl Master {
                         Found::Segment { segment, .. } if segment >= segment_known => {
                             leftovers.segments.insert(segment);
                         }
-                        Found::File { .. } | Found::Segment { .. } | Found::Foreign { .. } => {}
+                        Found::Sparse { .. } | Found::File { .. } | Found::Segment { .. } | Found::Foreign { .. } => {}
                     }
                 }
                 if !leftovers.files.is_empty() {

@@ -5,6 +5,7 @@
 //! copy that one bucket has is never another's: what one bucket holds does not show in another's answers.
 
 use super::body::{self, Adopted, adopt};
+use super::partial;
 use crate::blobs::Stored;
 use crate::catalog::rows::{BodyRow, Copy, Record, SlotOwner};
 use crate::catalog::{Rows, Table, Transaction, keys};
@@ -140,8 +141,9 @@ pub(super) fn drop_copy(txn: &mut Transaction<'_>, bucket: BucketId, hash: BlobH
     Ok(())
 }
 
-/// Lets go of the copy here, if there is one, and of what is known of the body.
+/// Lets go of the copy here, if there is one or parts of one, and of what is known of the body.
 pub(super) fn forget(txn: &mut Transaction<'_>, bucket: BucketId, hash: BlobHash, row: &BodyRow) -> Result<()> {
+    partial::give_up(txn, bucket, hash)?;
     if let Some(copy) = row.copy {
         body::release(txn, bucket, &piece_of(hash, row.length, copy))?;
     }

@@ -3,13 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use crate::blobs::BodyReader;
 use crate::error::{Error, Result};
-use crate::master::{ByteStream, Master, Wanted};
+use crate::master::{ByteStream, Master, PartialCopy, Wanted};
 
 /// How many bytes a reader takes at once.
 const READ_BYTES: u64 = 256 * 1024;
@@ -17,10 +16,10 @@ const READ_BYTES: u64 = 256 * 1024;
 /// How far a body has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// Reads what is there; none until the first bytes are.
-    pub(super) reader: Option<Arc<dyn BodyReader>>,
-    /// How many bytes are there, verified.
-    pub(super) received: u64,
+    /// What is there; none until that is known.
+    pub(super) copy: Option<Arc<PartialCopy>>,
+    /// How often something came.
+    pub(super) arrivals: u64,
     /// How it ended: with a copy here, or with why not.
     pub(super) ended: Option<Result<(), Arc<Error>>>,
 }
@@ -56,13 +55,14 @@ impl Download {
         }))
     }
 
-    /// Waits until the bytes before `end` are there. None if the whole body is here in the meantime.
-    async fn until(&self, end: u64) -> Result<Option<Arc<dyn BodyReader>>> {
+    /// Waits until a range is there. None if the whole body is here in the meantime.
+    async fn until(&self, range: &Range<u64>) -> Result<Option<Arc<PartialCopy>>> {
         let mut progress = self.progress.clone();
-        let now = progress.wait_for(|now| now.received >= end || now.ended.is_some()).await;
+        let has = |now: &Progress| now.copy.as_ref().is_some_and(|copy| copy.body.has(range));
+        let now = progress.wait_for(|now| has(now) || now.ended.is_some()).await;
         let now = now.map_err(|_| given_up())?;
-        match (&now.reader, &now.ended) {
-            (Some(reader), _) if now.received >= end => Ok(Some(Arc::clone(reader))),
+        match (&now.copy, &now.ended) {
+            (Some(copy), _) if has(&now) => Ok(Some(Arc::clone(copy))),
             (_, Some(Err(error))) => Err(again(error)),
             (_, Some(Ok(())) | None) => Ok(None),
         }
@@ -83,22 +83,19 @@ impl Reading {
         if let Some(copy) = &mut self.copy {
             return copy.next().await.transpose();
         }
-        if self.range.is_empty() {
-            return Ok(None);
+        while !self.range.is_empty() {
+            let now = self.range.start..self.range.end.min(self.range.start + READ_BYTES);
+            let Some(copy) = self.download.until(&now).await? else {
+                let opened = self.download.master.open_copy(&self.download.wanted).await?;
+                return self.copy.insert(opened.body.read(self.range.clone())).next().await.transpose();
+            };
+            // What is damaged is brought again.
+            if let Some(bytes) = copy.body.read(now.clone()).await? {
+                self.range.start = now.end;
+                return Ok(Some(bytes));
+            }
         }
-        let (start, end) = (self.range.start, self.range.end.min(self.range.start + READ_BYTES));
-        let Some(reader) = self.download.until(end).await? else {
-            let opened = self.download.master.open_copy(&self.download.wanted).await?;
-            return self.copy.insert(opened.body.read(self.range.clone())).next().await.transpose();
-        };
-        let length = usize::try_from(end - start).expect("at most a buffer");
-        let read = move || {
-            let mut bytes = BytesMut::zeroed(length);
-            reader.read_at(&mut bytes, start).map(|()| bytes.freeze())
-        };
-        let bytes = self.download.master.blobs().blocking().run(read).await?;
-        self.range.start = end;
-        Ok(Some(bytes))
+        Ok(None)
     }
 }
 

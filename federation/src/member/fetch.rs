@@ -12,30 +12,24 @@ use tokio::sync::watch;
 
 use super::Member;
 use super::download::{Download, Progress};
-use super::groups::{Broken, Groups, whole_groups};
-use crate::blobs::{Proof, ReceiveError, Receiving, StagedBody};
+use super::fill::{Filling, Patience};
+use crate::blobs::{APPEND_BYTES_MAX, Proof, ReceiveError, StagedBody};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::master::{ByteStream, Fetch, Later, Limit, Wanted};
+use crate::master::{ByteStream, Fetch, Later, Limit, Master, PartialCopy, Wanted};
 use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, WireError};
 use crate::types::{BlobHash, BucketId, MemberId, Piece, SMALL_BODY_MAX};
 
 /// How long a body that makes no progress is waited for.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(30);
-/// The pause before it is asked for again.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How many bytes of hash trees of bodies that are read in pieces are kept.
-const PROOFS_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How many hash trees they are.
-const PROOFS_MAX: usize = 1024;
-/// The longest hash tree, in bytes: that of a body of 5 TiB has 2.5 GiB; one of 64 GiB has 32 MiB.
-const TREE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The longest hash tree, in bytes, which is the longest that can be kept: that of a body of 16 GiB.
+const TREE_BYTES_MAX: u64 = APPEND_BYTES_MAX as u64;
 
 /// Brings bodies for a Master.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     member: Member,
     downloads: Arc<Mutex<HashMap<(BucketId, BlobHash), Arc<Download>>>>,
-    proofs: Arc<Mutex<HashMap<(BucketId, BlobHash), Proof>>>,
 }
 
 impl Fetch for Fetcher {
@@ -50,6 +44,10 @@ impl Fetch for Fetcher {
             match fetcher.under_way(&wanted) {
                 Some(download) => Ok(download.read(range)),
                 None if whole => Ok(fetcher.download(wanted).read(range)),
+                // It may have come whole since the reader looked.
+                None if fetcher.member.master.has_copy(wanted.bucket, wanted.hash).await? => {
+                    Ok(fetcher.member.master.open_copy(&wanted).await?.body.read(range))
+                }
                 None => fetcher.read_range(wanted, range).await,
             }
         };
@@ -59,6 +57,10 @@ impl Fetch for Fetcher {
     fn tree(&self, wanted: Wanted) -> Later<Bytes> {
         let fetcher = self.clone();
         Box::pin(async move {
+            let length = Proof::outboard_length(wanted.length);
+            if length > TREE_BYTES_MAX {
+                return Err(Error::LimitReached { limit: Limit::TreeBytes, maximum: TREE_BYTES_MAX });
+            }
             let mut last = None;
             for holder in fetcher.holders(&wanted) {
                 let tree = fetcher.tree_from(holder, &wanted).await;
@@ -90,7 +92,7 @@ impl Fetcher {
     /// A fetcher for the buckets of a member.
     #[must_use]
     pub fn new(member: Member) -> Fetcher {
-        Fetcher { member, downloads: Arc::default(), proofs: Arc::default() }
+        Fetcher { member, downloads: Arc::default() }
     }
 
     fn under_way(&self, wanted: &Wanted) -> Option<Arc<Download>> {
@@ -126,12 +128,12 @@ impl Fetcher {
         if self.member.master.has_copy(wanted.bucket, wanted.hash).await? {
             return Ok(());
         }
-        let body = if wanted.length <= SMALL_BODY_MAX {
-            self.bring_small(wanted).await?
+        if wanted.length <= SMALL_BODY_MAX {
+            let body = self.bring_small(wanted).await?;
+            self.member.master.keep_brought(wanted.bucket, body).await?;
         } else {
-            self.bring_large(wanted, progress).await?
-        };
-        self.member.master.keep_brought(wanted.bucket, body).await?;
+            self.bring_large(wanted, progress).await?;
+        }
         self.tell_home(wanted);
         Ok(())
     }
@@ -154,109 +156,59 @@ impl Fetcher {
         Err(last.unwrap_or_else(|| nobody_has(wanted)))
     }
 
-    async fn bring_large(&self, wanted: &Wanted, progress: &watch::Sender<Progress>) -> Result<StagedBody> {
-        let proof = self.proof(wanted).await?;
-        let mut receiving = self.member.master.blobs().receive(proof.clone()).await?;
-        progress.send_modify(|now| now.reader = Some(receiving.reader()));
-        let clock = Arc::clone(self.member.master.clock());
-        let holders = self.holders(wanted);
-        let (mut turns, mut moved, mut hopeless) = (holders.iter().cycle(), clock.boottime(), 0);
+    /// Brings what is missing of a large body, and makes it the copy here.
+    async fn bring_large(&self, wanted: &Wanted, progress: &watch::Sender<Progress>) -> Result<()> {
+        let copy = self.partial(wanted).await?;
+        progress.send_modify(|now| now.copy = Some(Arc::clone(&copy)));
+        let patience = Patience::Time(PROGRESS_PATIENCE);
+        let mut filling = Filling::new(self.clone(), wanted.clone(), Arc::clone(&copy), patience);
+        let whole = 0..wanted.length;
         loop {
-            if receiving.received() == wanted.length {
-                return receiving.whole().ok_or_else(|| nobody_has(wanted));
+            while let Some(missing) = copy.body.first(false, &whole) {
+                filling.next(&missing).await?.kept?;
+                progress.send_modify(|now| now.arrivals += 1);
             }
-            let holder = *turns.next().ok_or_else(|| nobody_has(wanted))?;
-            let before = receiving.received();
-            let failed;
-            (receiving, failed) = self.receive_from(holder, wanted, &proof, receiving, progress).await?;
-            if receiving.received() > before {
-                (moved, hopeless) = (clock.boottime(), 0);
-            }
-            let Some(error) = failed else { continue };
-            hopeless = if worth_waiting(&error) { 0 } else { hopeless + 1 };
-            // One that has it no more or sends something else says nothing about the others.
-            if clock.boottime().saturating_sub(moved) > PROGRESS_PATIENCE || hopeless >= holders.len() {
-                return Err(error);
-            }
-            if hopeless == 0 {
-                tokio::time::sleep(PAUSE).await;
+            // What an earlier life left is compared now: some of it may be missing after all.
+            if self.member.master.complete_partial(&copy).await? {
+                return Ok(());
             }
         }
     }
 
-    /// Takes in what one holder sends, until it has sent all or fails.
-    async fn receive_from(
-        &self,
-        holder: MemberId,
-        wanted: &Wanted,
-        proof: &Proof,
-        mut receiving: Receiving,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<(Receiving, Option<Error>)> {
-        let range = receiving.received()..wanted.length;
-        let stream = match self.ask(holder, wanted, BodyPart::Range(range.start, range.end)).await {
-            Ok(stream) => stream,
-            Err(error) => return Ok((receiving, Some(error))),
-        };
-        let mut groups = Groups::new(stream, range, proof.clone());
-        while let Some(next) = groups.next().await {
-            let bytes = match next {
-                Ok(bytes) => bytes,
-                Err(Broken::Stream(error)) => return Ok((receiving, Some(error))),
-                Err(Broken::Forged(error)) => return Ok((receiving, Some(forged(wanted, error)))),
-            };
-            receiving = match receiving.add(bytes).await {
-                Ok(receiving) => receiving,
-                Err((_, ReceiveError::Backend(error))) => return Err(error.into()),
-                Err((_, error)) => return Err(forged(wanted, error)),
-            };
-            progress.send_modify(|now| now.received = receiving.received());
-        }
-        Ok((receiving, None))
+    /// What is here of a large body.
+    pub(super) async fn partial(&self, wanted: &Wanted) -> Result<Arc<PartialCopy>> {
+        self.member.master.partial(wanted, self.tree(wanted.clone())).await
     }
 
-    /// A range of a large body that nobody reads whole: fetched, verified, passed on.
-    async fn read_range(&self, wanted: Wanted, range: Range<u64>) -> Result<ByteStream> {
-        let proof = self.proof(&wanted).await?;
-        let groups = whole_groups(&range, wanted.length);
-        let holders = self.holders(&wanted);
-        let state =
-            Reading { fetcher: self.clone(), wanted, holders, proof, groups, open: None, tries: 0, hopeless: 0 };
-        let skip = range.start - state.groups.start;
-        let length = range.end - range.start;
-        let bytes = stream::try_unfold(state, |mut state| async move {
-            Ok::<_, Error>(state.next().await?.map(|bytes| (bytes, state)))
+    /// Makes a body of which the last part has come the copy here, in the background.
+    pub(super) fn complete_later(&self, wanted: &Wanted, copy: &Arc<PartialCopy>) {
+        let (fetcher, wanted, copy) = (self.clone(), wanted.clone(), Arc::clone(copy));
+        tokio::spawn(async move {
+            match fetcher.member.master.complete_partial(&copy).await {
+                Ok(true) => fetcher.tell_home(&wanted),
+                Ok(false) => {}
+                // Its parts stay, and whoever reads it whole tries again.
+                Err(error) => {
+                    tracing::warn!(hash = %wanted.hash, error = &error as &dyn std::error::Error, "body not made whole");
+                }
+            }
         });
-        Ok(cut(Box::pin(bytes), skip, length))
     }
 
-    /// The hash tree of a body, proved by its hash.
-    async fn proof(&self, wanted: &Wanted) -> Result<Proof> {
-        let key = (wanted.bucket, wanted.hash);
-        if let Some(proof) = self.proofs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(proof.clone());
-        }
-        let tree =
-            if Proof::outboard_length(wanted.length) == 0 { Bytes::new() } else { self.tree(wanted.clone()).await? };
-        let proof = Proof::new(wanted.hash, wanted.length, tree).map_err(|error| forged(wanted, error))?;
-        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept: u64 = proofs.values().map(Proof::bytes).sum();
-        if proofs.len() >= PROOFS_MAX || kept + proof.bytes() > PROOFS_BYTES_MAX {
-            proofs.clear();
-        }
-        proofs.insert(key, proof.clone());
-        Ok(proof)
+    pub(super) fn master(&self) -> &Master {
+        &self.member.master
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        self.member.master.clock()
     }
 
     async fn tree_from(&self, holder: MemberId, wanted: &Wanted) -> Result<Bytes> {
         let length = Proof::outboard_length(wanted.length);
-        if length > TREE_BYTES_MAX {
-            return Err(Error::LimitReached { limit: Limit::TreeBytes, maximum: TREE_BYTES_MAX });
-        }
         collect(self.ask(holder, wanted, BodyPart::Tree).await?, length).await
     }
 
-    async fn ask(&self, holder: MemberId, wanted: &Wanted, part: BodyPart) -> Result<ByteStream> {
+    pub(super) async fn ask(&self, holder: MemberId, wanted: &Wanted, part: BodyPart) -> Result<ByteStream> {
         let question = BodyQuestion {
             bucket: wanted.bucket,
             path: wanted.path.clone(),
@@ -292,7 +244,7 @@ impl Fetcher {
     }
 
     /// Whom to ask: the home of a linked bucket, which passes on what others have; at the home, those who have it.
-    fn holders(&self, wanted: &Wanted) -> Vec<MemberId> {
+    pub(super) fn holders(&self, wanted: &Wanted) -> Vec<MemberId> {
         match self.member.linked_by_id(wanted.bucket) {
             Some(linked) => vec![linked.home],
             None => wanted.holders.clone(),
@@ -312,84 +264,14 @@ impl Fetcher {
     }
 }
 
-/// A range that is being read from others.
-struct Reading {
-    fetcher: Fetcher,
-    wanted: Wanted,
-    proof: Proof,
-    /// What is still to come.
-    groups: Range<u64>,
-    open: Option<Groups>,
-    /// Whom to ask in turn.
-    holders: Vec<MemberId>,
-    tries: usize,
-    /// How many of the last tries said that they cannot succeed.
-    hopeless: usize,
-}
-
-/// How often a range is asked for again after a cut without a byte.
-const RANGE_TRIES_MAX: usize = 8;
-
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            if self.groups.is_empty() {
-                return Ok(None);
-            }
-            let failed = match self.step().await {
-                Ok(bytes) => {
-                    (self.tries, self.hopeless) = (0, 0);
-                    self.groups.start += bytes.len() as u64;
-                    return Ok(Some(bytes));
-                }
-                Err(error) => error,
-            };
-            self.open = None;
-            self.tries += 1;
-            self.hopeless = if worth_waiting(&failed) { 0 } else { self.hopeless + 1 };
-            // One that has it no more or sends something else says nothing about the others.
-            if self.tries > RANGE_TRIES_MAX || self.hopeless >= self.holders.len() {
-                return Err(failed);
-            }
-            if self.hopeless == 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-
-    async fn step(&mut self) -> Result<Bytes> {
-        let groups = match &mut self.open {
-            Some(groups) => groups,
-            open => {
-                let turn = self.tries % self.holders.len().max(1);
-                let holder = self.holders.get(turn).ok_or_else(|| nobody_has(&self.wanted))?;
-                let part = BodyPart::Range(self.groups.start, self.groups.end);
-                let stream = self.fetcher.ask(*holder, &self.wanted, part).await?;
-                open.insert(Groups::new(stream, self.groups.clone(), self.proof.clone()))
-            }
-        };
-        match groups.next().await {
-            Some(Ok(bytes)) => Ok(bytes),
-            Some(Err(Broken::Stream(error))) => Err(error),
-            Some(Err(Broken::Forged(error))) => Err(forged(&self.wanted, error)),
-            None => Err(nobody_has(&self.wanted)),
-        }
-    }
-}
-
-/// Whether the same question may have a better answer soon.
-fn worth_waiting(error: &Error) -> bool {
-    matches!(error, Error::ClusterAway { .. } | Error::Storage { .. } | Error::Conflict)
-}
-
-fn nobody_has(wanted: &Wanted) -> Error {
+pub(super) fn nobody_has(wanted: &Wanted) -> Error {
     Error::ClusterAway {
         cluster: "of every holder".to_owned(),
         why: format!("nobody who is known to have body {} could be asked", wanted.hash),
     }
 }
 
-fn forged(wanted: &Wanted, error: ReceiveError) -> Error {
+pub(super) fn forged(wanted: &Wanted, error: ReceiveError) -> Error {
     tracing::warn!(hash = %wanted.hash, bucket = %wanted.bucket, %error, "a cluster sent what was not asked for");
     Error::Damaged { what: format!("body {} as another cluster sent it", wanted.hash), source: error.into() }
 }
@@ -406,25 +288,4 @@ async fn collect(mut stream: ByteStream, length: u64) -> Result<Bytes> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
-}
-
-/// Leaves out the first `skip` bytes and ends after `length`.
-fn cut(bytes: ByteStream, skip: u64, length: u64) -> ByteStream {
-    let state = (bytes, skip, length);
-    Box::pin(stream::try_unfold(state, |(mut bytes, mut skip, mut left)| async move {
-        while left > 0 {
-            let Some(chunk) = bytes.next().await else { break };
-            let mut chunk = chunk?;
-            let dropped = skip.min(chunk.len() as u64);
-            skip -= dropped;
-            let chunk_left = chunk.split_off(usize::try_from(dropped).expect("at most the chunk"));
-            let taken = left.min(chunk_left.len() as u64);
-            if taken > 0 {
-                left -= taken;
-                let chunk = chunk_left.slice(..usize::try_from(taken).expect("at most the chunk"));
-                return Ok(Some((chunk, (bytes, skip, left))));
-            }
-        }
-        Ok(None)
-    }))
 }

@@ -7,11 +7,13 @@
 mod counters;
 mod download;
 mod fetch;
+mod fill;
 mod groups;
 mod housekeeping;
 mod look;
 mod one_question;
 mod publish;
+mod range;
 mod states;
 mod turns;
 mod upload;

@@ -6,6 +6,7 @@
 
 mod claims;
 mod damage;
+mod partial;
 mod recover;
 mod turns;
 mod workload;

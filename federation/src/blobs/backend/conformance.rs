@@ -23,7 +23,42 @@ pub fn run(backend: &dyn Backend) {
     given_up_bodies_leave_nothing(backend);
     removed_files_stay_readable_to_readers(backend);
     guards_mark_files(backend);
+    sparse_bodies_become_bodies(backend);
     assert!(backend.free_space().expect("free space") > 0);
+}
+
+fn sparse_bodies_become_bodies(backend: &dyn Backend) {
+    let body: Vec<u8> = (0..3 * GROUP_BYTES).map(|at| (at % 251) as u8).collect();
+    let (begun, name) = (backend.create_sparse(body.len() as u64).expect("begun"), hash(&body));
+    let (file, half) = (begun.file(), body.len() / 2);
+    begun.write_at(&body[half..], half as u64).expect("written");
+    begun.sync().expect("synced");
+    let is_sparse = |found: &Found| matches!(found, Found::Sparse { file: found, length } if *found == file && *length == body.len() as u64);
+    assert!(backend.list().expect("listed").iter().any(is_sparse));
+    assert!(is_missing(&backend.reader(file, &name)), "it is no body yet");
+
+    let again = backend.open_sparse(file, &name).expect("opened again");
+    let mut bytes = vec![1; body.len()];
+    again.read_at(&mut bytes, 0).expect("a hole reads as zeros");
+    assert!(bytes[..half].iter().all(|byte| *byte == 0) && bytes[half..] == body[half..]);
+    again.write_at(&body[..half], 0).expect("written");
+    again.sync().expect("synced");
+    let guard = backend.finish_sparse(file, &name).expect("whole");
+    drop(backend.finish_sparse(file, &name).expect("whole already"));
+    backend.sync_folder(guard.claimed()).expect("synced");
+    backend.read_file(file, &name, 0, &mut bytes).expect("a body like any other");
+    assert_eq!(bytes, body);
+    backend.remove_sparse(file).expect("it is none any more");
+    backend.open_sparse(file, &name).expect("whole bodies open, too");
+    backend.remove_file(file, &name).expect("removed");
+    assert!(is_missing(&backend.open_sparse(file, &name)));
+
+    let given_up = backend.create_sparse(10).expect("begun");
+    assert!(given_up.file() > file, "ids are never used twice");
+    backend.remove_sparse(given_up.file()).expect("removed");
+    backend.remove_sparse(given_up.file()).expect("fine if it is gone");
+    assert!(is_missing(&backend.open_sparse(given_up.file(), &name)));
+    assert!(is_missing(&backend.finish_sparse(given_up.file(), &name)));
 }
 
 fn hash(bytes: &[u8]) -> BlobHash {

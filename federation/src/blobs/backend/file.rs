@@ -1,7 +1,8 @@
 //! Large bodies: files named by their id and content.
 //!
 //! A body is written as `bodies/FOLDER/ID.part` and gets the name `ID-HASH` when it is whole, so whatever
-//! has such a name after a crash had all its bytes before it had the name.
+//! has such a name after a crash had all its bytes before it had the name. One that comes from elsewhere, in any
+//! order and not all of it, is `ID.sparse` until then (`sparse.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,18 +29,19 @@ const SYNC_EVERY_BYTES: u64 = 16 * 1024 * 1024;
 /// The large bodies on a disk.
 #[derive(Debug)]
 pub(super) struct Files {
-    disk: Arc<dyn Disk>,
-    claims: Arc<Claims>,
-    space: Arc<Space>,
-    next: AtomicU64,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) space: Arc<Space>,
+    pub(super) next: AtomicU64,
     /// The first id of this life: below it, nobody is writing any more.
     first: FileId,
 }
 
 /// What the name of a file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+pub(super) enum Name {
     Unfinished(FileId),
+    Sparse(FileId),
     Body(FileId, BlobHash),
 }
 
@@ -98,7 +100,7 @@ impl Files {
         self.remove_name(Name::Unfinished(file))
     }
 
-    fn remove_name(&self, name: Name) -> Result<(), BackendError> {
+    pub(super) fn remove_name(&self, name: Name) -> Result<(), BackendError> {
         let file = name.file();
         match self.disk.remove(&path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -141,6 +143,7 @@ impl Files {
             // Somebody may be writing it now.
             Name::Unfinished(file) if file >= self.first => {}
             Name::Unfinished(file) => found.push(Found::Unfinished { file, length }),
+            Name::Sparse(file) => found.push(Found::Sparse { file, length }),
             Name::Body(file, hash) => {
                 found.push(Found::File { file, hash, length, unclaimed: self.claims.has_file(file) });
             }
@@ -173,7 +176,7 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 impl Name {
     fn file(self) -> FileId {
         match self {
-            Name::Unfinished(file) | Name::Body(file, _) => file,
+            Name::Unfinished(file) | Name::Sparse(file) | Name::Body(file, _) => file,
         }
     }
 
@@ -181,13 +184,16 @@ impl Name {
         if let Some(id) = name.strip_suffix(".part") {
             return Some(Name::Unfinished(FileId(u64::from_str_radix(id, 16).ok()?)));
         }
+        if let Some(id) = name.strip_suffix(".sparse") {
+            return Some(Name::Sparse(FileId(u64::from_str_radix(id, 16).ok()?)));
+        }
         let (id, hash) = name.split_once('-')?;
         let hash = blake3::Hash::from_hex(hash).ok()?.into();
         Some(Name::Body(FileId(u64::from_str_radix(id, 16).ok()?), hash))
     }
 }
 
-fn folder(file: FileId) -> PathBuf {
+pub(super) fn folder(file: FileId) -> PathBuf {
     Path::new(FOLDER).join(format!("{:08x}", folder_of(file)))
 }
 
@@ -196,10 +202,11 @@ fn parse_folder(name: &str) -> Option<u64> {
     (format!("{folder:08x}") == name).then_some(folder)
 }
 
-fn path(name: Name) -> PathBuf {
+pub(super) fn path(name: Name) -> PathBuf {
     let folder = folder(name.file());
     match name {
         Name::Unfinished(file) => folder.join(format!("{:016x}.part", file.0)),
+        Name::Sparse(file) => folder.join(format!("{:016x}.sparse", file.0)),
         Name::Body(file, hash) => folder.join(format!("{:016x}-{hash}", file.0)),
     }
 }

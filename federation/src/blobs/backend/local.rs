@@ -10,7 +10,10 @@ use super::claims::{Claims, SlotGuard};
 use super::file::Files;
 use super::segment::{self, Segments};
 use super::space::Space;
-use super::{Backend, BackendError, BodyReader, BodyWriter, Found, Item, SEGMENT_BYTES, SealedSegment, Urgency};
+use super::{
+    Backend, BackendError, BodyReader, BodyWriter, FileGuard, Found, Item, SEGMENT_BYTES, SealedSegment, SparseFile,
+    Urgency,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Disk, spare};
 use crate::types::{BlobHash, FileId, SegmentId, Slot};
@@ -117,6 +120,22 @@ impl Backend for LocalBackend {
 
     fn create(&self, urgency: Urgency) -> Result<Box<dyn BodyWriter>, BackendError> {
         Ok(Box::new(self.files.create(urgency)?))
+    }
+
+    fn create_sparse(&self, length: u64) -> Result<Arc<dyn SparseFile>, BackendError> {
+        self.files.create_sparse(length)
+    }
+
+    fn open_sparse(&self, file: FileId, hash: &BlobHash) -> Result<Arc<dyn SparseFile>, BackendError> {
+        self.files.open_sparse(file, hash)
+    }
+
+    fn finish_sparse(&self, file: FileId, hash: &BlobHash) -> Result<FileGuard, BackendError> {
+        self.files.finish_sparse(file, hash)
+    }
+
+    fn remove_sparse(&self, file: FileId) -> Result<(), BackendError> {
+        self.files.remove_sparse(file)
     }
 
     fn sync_folder(&self, file: FileId) -> Result<(), BackendError> {

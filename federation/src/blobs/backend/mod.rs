@@ -18,6 +18,7 @@ mod local;
 mod memory;
 mod segment;
 mod space;
+mod sparse;
 
 pub use claims::{FileGuard, SlotGuard};
 pub use local::{LocalBackend, LocalOptions};
@@ -145,6 +146,18 @@ pub trait BodyReader: Send + Sync + fmt::Debug {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), BackendError>;
 }
 
+/// A large body of which parts may be missing: a file with holes. Which of it is there, its owner knows.
+pub trait SparseFile: BodyReader {
+    /// Which file it is.
+    fn file(&self) -> FileId;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), BackendError>;
+
+    /// Makes durable what was written before the call.
+    fn sync(&self) -> Result<(), BackendError>;
+}
+
 /// A segment that gets no more bodies and has no unclaimed ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedSegment {
@@ -174,6 +187,13 @@ pub enum Found {
         length: u64,
         /// Whether a body of this process's life is in it that no transaction has claimed yet: leave it.
         unclaimed: bool,
+    },
+    /// A large body of which parts may be missing.
+    Sparse {
+        /// The file.
+        file: FileId,
+        /// The length of the whole body in bytes; most of it may be a hole.
+        length: u64,
     },
     /// What an earlier life of the process left unfinished.
     Unfinished {
@@ -230,6 +250,19 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Begins a large body.
     fn create(&self, urgency: Urgency) -> Result<Box<dyn BodyWriter>, BackendError>;
+
+    /// Begins a body of `length` bytes that may come in any order. Its name is durable after [`Backend::sync_folder`].
+    fn create_sparse(&self, length: u64) -> Result<Arc<dyn SparseFile>, BackendError>;
+
+    /// Opens a body that was begun so, or one that was given its name since.
+    fn open_sparse(&self, file: FileId, hash: &BlobHash) -> Result<Arc<dyn SparseFile>, BackendError>;
+
+    /// All of it is there and durable: from now on it is a large body like any other, under the same id. Its name is
+    /// durable after [`Backend::sync_folder`]. Fine if it is one already.
+    fn finish_sparse(&self, file: FileId, hash: &BlobHash) -> Result<FileGuard, BackendError>;
+
+    /// Removes a body that may be incomplete. Fine if it is gone, or whole by now: then it stays.
+    fn remove_sparse(&self, file: FileId) -> Result<(), BackendError>;
 
     /// Makes the names in the file's folder durable.
     fn sync_folder(&self, file: FileId) -> Result<(), BackendError>;

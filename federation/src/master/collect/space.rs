@@ -9,7 +9,7 @@ use super::super::Master;
 use super::super::body::{blob_row, is_referred_to, pieces};
 use super::super::readers::Held;
 use super::super::request::CollectReport;
-use super::super::shared;
+use super::super::{partial, shared};
 use crate::blobs::{SealedSegment, SlotGuard, StoredOutboard, Urgency};
 use crate::catalog::rows::{BlobRow, Change, ChangeRow, Copy, PartRow, Record, SlotOwner};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
@@ -257,6 +257,11 @@ fn slot_of(rows: &dyn Rows, owner: &SlotOwner, segment: SegmentId, offset: u32) 
         // Its layer is folded first.
         SlotOwner::Staged { .. } => Vec::new(),
         SlotOwner::Shared { bucket, hash, .. } => shared::here(rows, *bucket, *hash)?.into_iter().collect(),
+        SlotOwner::Partial { bucket, hash, .. } => partial::partial_row(rows, *bucket, *hash)?
+            .and_then(|row| row.tree_slot())
+            .map(Piece::Slot)
+            .into_iter()
+            .collect(),
     };
     Ok(found.into_iter().find_map(|piece| match piece {
         Piece::Slot(slot) if at(&slot, segment, offset) => Some(slot),
@@ -315,6 +320,13 @@ fn move_slot(txn: &mut Transaction<'_>, old: &Slot, owner: &SlotOwner, new: &Slo
         SlotOwner::Shared { bucket, hash, .. } => {
             let Some(mut row) = shared::body_row(txn, *bucket, *hash)? else { return Err(Error::Conflict) };
             if let Some(Copy::Slot(slot)) = &mut row.copy {
+                replace(slot);
+            }
+            txn.put(keys::body(*bucket, *hash), &row);
+        }
+        SlotOwner::Partial { bucket, hash, .. } => {
+            let Some(mut row) = partial::partial_row(txn, *bucket, *hash)? else { return Err(Error::Conflict) };
+            if let StoredOutboard::Slot(slot) = &mut row.outboard {
                 replace(slot);
             }
             txn.put(keys::body(*bucket, *hash), &row);

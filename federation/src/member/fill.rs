@@ -1,0 +1,129 @@
+//! Bringing what is missing of a large body: from those who have it in turn, verified, kept as far as there is room.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::fetch::{Fetcher, forged, nobody_has};
+use super::groups::Groups;
+use crate::blobs::{BackendError, ReceiveError};
+use crate::error::{Error, Result};
+use crate::master::{PartialCopy, Wanted};
+use crate::peer::BodyPart;
+use crate::types::MemberId;
+
+/// The pause before a body is asked for again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long to go on without a byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long.
+    Time(Duration),
+    /// So many questions.
+    Tries(usize),
+}
+
+/// A large body of which parts are being brought.
+pub(super) struct Filling {
+    fetcher: Fetcher,
+    wanted: Wanted,
+    copy: Arc<PartialCopy>,
+    patience: Patience,
+    /// Whom to ask in turn.
+    holders: Vec<MemberId>,
+    /// What is arriving.
+    open: Option<Groups>,
+    tries: usize,
+    /// How many of the last tries said that they cannot succeed.
+    hopeless: usize,
+    /// When the last bytes came.
+    moved: Duration,
+}
+
+/// Bytes that came, verified.
+pub(super) struct Arrived {
+    pub(super) offset: u64,
+    pub(super) bytes: Bytes,
+    /// Whether they are here now, too.
+    pub(super) kept: Result<(), BackendError>,
+}
+
+impl Filling {
+    pub(super) fn new(fetcher: Fetcher, wanted: Wanted, copy: Arc<PartialCopy>, patience: Patience) -> Filling {
+        let (holders, moved) = (fetcher.holders(&wanted), fetcher.clock().boottime());
+        Filling { fetcher, wanted, copy, patience, holders, open: None, tries: 0, hopeless: 0, moved }
+    }
+
+    /// The next bytes: of what is arriving, else of `missing`, which is then asked for.
+    pub(super) async fn next(&mut self, missing: &Range<u64>) -> Result<Arrived> {
+        loop {
+            let failed = match self.step(missing).await {
+                Ok(Some(arrived)) => {
+                    (self.tries, self.hopeless, self.moved) = (0, 0, self.fetcher.clock().boottime());
+                    return Ok(arrived);
+                }
+                Ok(None) => continue,
+                Err(error) => error,
+            };
+            self.open = None;
+            self.tries += 1;
+            self.hopeless = if worth_waiting(&failed) { 0 } else { self.hopeless + 1 };
+            let tired = match self.patience {
+                Patience::Time(time) => self.fetcher.clock().boottime().saturating_sub(self.moved) > time,
+                Patience::Tries(tries) => self.tries > tries,
+            };
+            // One that has it no more or sends something else says nothing about the others.
+            if tired || self.hopeless >= self.holders.len() {
+                return Err(failed);
+            }
+            if self.hopeless == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Whether something is arriving.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// None at the end of what was asked for.
+    async fn step(&mut self, missing: &Range<u64>) -> Result<Option<Arrived>> {
+        let groups = match &mut self.open {
+            Some(groups) => groups,
+            open => {
+                let turn = self.tries % self.holders.len().max(1);
+                let holder = self.holders.get(turn).ok_or_else(|| nobody_has(&self.wanted))?;
+                let part = BodyPart::Range(missing.start, missing.end);
+                let stream = self.fetcher.ask(*holder, &self.wanted, part).await?;
+                open.insert(Groups::new(stream, missing.clone()))
+            }
+        };
+        let Some(next) = groups.next().await else {
+            self.open = None;
+            return Ok(None);
+        };
+        let (offset, bytes) = next?;
+        let kept = match self.copy.body.add(offset, bytes.clone()).await {
+            Ok(()) => Ok(()),
+            Err(ReceiveError::Backend(error)) => Err(error),
+            Err(error @ ReceiveError::Forged { .. }) => return Err(forged(&self.wanted, error)),
+        };
+        self.fetcher.master().keep_in_time(&self.copy);
+        Ok(Some(Arrived { offset, bytes, kept }))
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.fetcher.master().keep_later(&self.copy);
+    }
+}
+
+/// Whether the same question may have a better answer soon.
+fn worth_waiting(error: &Error) -> bool {
+    matches!(error, Error::ClusterAway { .. } | Error::Storage { .. } | Error::Conflict)
+}

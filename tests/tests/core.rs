@@ -5,3 +5,4 @@ mod clusters;
 mod crash;
 mod model;
 mod store;
+mod trees;

@@ -8,6 +8,7 @@
 mod derive;
 mod keep;
 mod pages;
+mod tell;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use pages::KeptPages;
+pub(crate) use pages::KeptPages;
 
 use super::Master;
 use super::lens::Lens;
@@ -94,7 +95,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The kept root of a state.
-pub(super) fn kept_root(rows: &(impl Rows + ?Sized), bucket: BucketId, number: Number) -> Result<Option<Root>> {
+pub(crate) fn kept_root(rows: &(impl Rows + ?Sized), bucket: BucketId, number: Number) -> Result<Option<Root>> {
     Ok(RootRow::load(rows, &keys::root(bucket, number))?.map(|row| row.0))
 }
 

@@ -13,6 +13,7 @@ mod look;
 mod one_question;
 mod publish;
 mod states;
+mod trees;
 mod upload;
 
 use std::collections::HashMap;

@@ -55,7 +55,8 @@ pub struct TreeWork {
 /// Trees that are derived just now, and what is remembered of those that were.
 #[derive(Debug, Default)]
 pub(super) struct Trees {
-    /// Held by whoever derives a tree of a bucket, or collects its pages. Who waits begins from what the one before made.
+    /// Held by whoever derives a tree of a bucket, or collects its pages. Who waits begins from what the one before
+    /// made.
     busy: Mutex<HashMap<BucketId, Arc<tokio::sync::Mutex<()>>>>,
     /// Buckets that have no pages but those of their roots.
     clean: Mutex<HashSet<BucketId>>,
@@ -178,7 +179,8 @@ impl Master {
         .await
     }
 
-    /// Asks something of a tree. What its pages cannot tell because they are damaged, they can when they are derived anew.
+    /// Asks something of a tree. What its pages cannot tell because they are damaged, they can when they are derived
+    /// anew.
     pub(super) async fn in_tree<T: Send + 'static>(
         &self,
         tree: &Tree,

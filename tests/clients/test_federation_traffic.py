@@ -171,3 +171,57 @@ def test_counters_say_what_crossed(home, member):
         assert 0 < sent < 4 * KIB and 0 < received < 4 * KIB, (purpose, sent, received)
     sent, received = grown(home.traffic(), before_home, ("member", "read"))
     assert len(data) <= sent <= 1.02 * len(data) and received < 4 * KIB
+
+
+def listed(raw, bucket, **query) -> tuple[list[tuple], int]:
+    """All that a chain of ListObjectsV2 shows, and the number of its state."""
+    items, token, number = [], None, None
+    while True:
+        more = {"continuation-token": token} if token else {}
+        reply = raw.request("GET", raw.path(bucket), {"list-type": "2", **query, **more})
+        assert reply.status == 200, reply
+        document = reply.xml()
+        for item in document.iterfind("{*}Contents"):
+            items.append(tuple(item.findtext("{*}" + name) for name in ("Key", "Size", "ETag", "LastModified")))
+        number = number or reply.number
+        token = document.findtext("{*}NextContinuationToken")
+        if token is None:
+            return items, number
+
+
+def test_a_listing_brings_what_changed(home, member):
+    """10,000 keys: after one change a second listing brings a few pages; a listing of a known state brings nothing."""
+    count, folders = parameter("FEDERATION_LIST_KEYS", 10_000), 20
+    bucket = shared_bucket(home, member)
+
+    def fill(raw, index):
+        for number in range(index, count, 8):
+            put(raw, bucket, f"d{number % folders:02}/key-{number:06}", b"%d" % number)
+
+    together(home, 8, fill)
+    with home.raw() as at_home, member.raw() as raw:
+        with member.counting() as crossed:
+            first, number = listed(raw, bucket)
+        assert len(first) == count and first == listed(at_home, bucket)[0]
+        assert crossed().payload > 50 * count, crossed()
+
+        # Nothing has changed: the home is asked for the newest root, and says that it is known.
+        with member.counting() as crossed:
+            assert listed(raw, bucket) == (first, number)
+        assert crossed().payload < CHATTER, crossed()
+
+        # A state that was listed before is listed again without a word to the home.
+        for folder in range(3):
+            with member.counting() as crossed:
+                there, _ = listed(raw, f"{bucket}--at-{number}", prefix=f"d{folder:02}/")
+            assert there == [item for item in first if item[0].startswith(f"d{folder:02}/")]
+            assert crossed().payload < CHATTER, crossed()
+
+        put(at_home, bucket, "d07/key-000007", b"changed")
+        with member.counting() as crossed:
+            second, later = listed(raw, bucket)
+        assert later > number and second == listed(at_home, bucket)[0]
+        assert len(set(second) - set(first)) == 1
+        # The page of the key and those above it, for each page of the listing a question at the most.
+        assert crossed().payload < 64 * KIB + count // 1000 * KIB, crossed()
+        assert crossed().payload < 0.1 * 100 * count, crossed()

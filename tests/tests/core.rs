@@ -5,4 +5,5 @@ mod clusters;
 mod crash;
 mod model;
 mod store;
+mod trees;
 mod volumes;

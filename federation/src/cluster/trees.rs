@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Cluster;
 use crate::error::{Error, Result};
-use crate::master::{BodyReader, PinInfo, Tree, Version, Which};
+use crate::master::{BodyReader, PinInfo, Tree, Version, Which, not_in_snapshot};
 use crate::snapshot::PageHash;
 use crate::types::{BlobHash, BucketAt, BucketName, Number, ObjectPath, PinId, SnapshotRef};
 
@@ -16,7 +16,10 @@ const LOOKS_MAX: usize = 4;
 impl Cluster {
     /// A directory of a state: its path is empty or ends with a `/`.
     pub async fn tree(&self, at: &BucketAt, directory: &[u8]) -> Result<Tree> {
-        self.master.tree_directory(at, directory).await
+        match self.linked(&at.bucket) {
+            None => self.master.tree_directory(at, directory).await,
+            Some((member, linked)) => member.tree(&linked, at, directory).await,
+        }
     }
 
     /// Pages of a directory of a state, in the order in which they are named.
@@ -27,10 +30,13 @@ impl Cluster {
         directory: &[u8],
         pages: Vec<PageHash>,
     ) -> Result<Vec<Bytes>> {
-        self.master.tree_pages(bucket, number, directory, pages).await
+        match self.linked(bucket) {
+            None => self.master.tree_pages(bucket, number, directory, pages).await,
+            Some((member, linked)) => member.tree_pages(&linked, number, directory, pages).await,
+        }
     }
 
-    /// One body of an object in a state.
+    /// One body of an object in a state: one of its pieces, or the list of its parts.
     pub async fn piece(
         &self,
         bucket: &BucketName,
@@ -39,11 +45,11 @@ impl Cluster {
         hash: BlobHash,
     ) -> Result<BodyReader> {
         for look in 1.. {
-            let version = self.in_state(bucket, number, path).await?;
-            match self.master.open_piece(bucket, &version, hash).await {
+            let version = self.piece_version(bucket, number, path, hash).await?;
+            match self.master.open_version(version).await {
                 // Compaction moved a slot between the look-up and the read.
                 Err(Error::Damaged { .. }) if look < LOOKS_MAX => {}
-                opened => return opened,
+                opened => return Ok(opened?.body),
             }
         }
         Err(Error::Conflict)
@@ -57,27 +63,52 @@ impl Cluster {
         path: &ObjectPath,
         hash: BlobHash,
     ) -> Result<Bytes> {
-        let version = self.in_state(bucket, number, path).await?;
-        self.master.piece_tree(bucket, &version, hash).await
+        let version = self.piece_version(bucket, number, path, hash).await?;
+        self.master.tree_of_body(version).await
     }
 
-    async fn in_state(&self, bucket: &BucketName, number: Number, path: &ObjectPath) -> Result<Version> {
+    /// One body of an object in a state, as a version of its own.
+    async fn piece_version(
+        &self,
+        bucket: &BucketName,
+        number: Number,
+        path: &ObjectPath,
+        hash: BlobHash,
+    ) -> Result<Version> {
         let at = BucketAt::at(bucket.clone(), SnapshotRef::Number(number));
-        self.head(&at, path, Which::Newest).await
+        let version = self.head(&at, path, Which::Newest).await?;
+        let found = match self.master.version_of_piece(&version, hash).await? {
+            // What the home keeps a long list of parts as is not in what it says of the version.
+            None => match self.linked(bucket) {
+                Some((member, linked)) => member.part_list(&linked, &version, number, hash).await?,
+                None => None,
+            },
+            found => found,
+        };
+        found.ok_or_else(|| not_in_snapshot(bucket, number, format!("body {hash} in {path}")))
     }
 
     /// Keeps a state for a while, below the floor as well.
     pub async fn pin(&self, at: &BucketAt, holder: &str, lasting: Duration) -> Result<PinInfo> {
-        self.master.pin(at, None, holder, lasting).await
+        match self.linked(&at.bucket) {
+            None => self.master.pin(at, None, holder, lasting).await,
+            Some((member, linked)) => member.pin(&linked, at, holder, lasting.as_secs()).await,
+        }
     }
 
     /// Lets a pin last from now on.
     pub async fn renew_pin(&self, bucket: &BucketName, pin: PinId, lasting: Duration) -> Result<PinInfo> {
-        self.master.renew_pin(bucket, None, pin, lasting).await
+        match self.linked(bucket) {
+            None => self.master.renew_pin(bucket, None, pin, lasting).await,
+            Some((member, linked)) => member.renew_pin(&linked, pin, lasting.as_secs()).await,
+        }
     }
 
     /// Ends a pin.
     pub async fn unpin(&self, bucket: &BucketName, pin: PinId) -> Result<()> {
-        self.master.unpin(bucket, None, pin).await
+        match self.linked(bucket) {
+            None => self.master.unpin(bucket, None, pin).await,
+            Some((member, linked)) => member.unpin(&linked, pin).await,
+        }
     }
 }

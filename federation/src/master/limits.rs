@@ -23,6 +23,8 @@ pub struct Limits {
     pub list_rows_max: usize,
     /// Rows that are looked at in one go while a snapshot tree is derived.
     pub tree_rows_max: usize,
+    /// Objects, or changes since a root that is kept, that a tree is derived of while a member waits for a listing.
+    pub tree_near_rows_max: usize,
     /// Pins of a bucket's snapshots.
     pub bucket_pins_max: usize,
     /// Bytes of what a pin's holder calls itself.
@@ -103,6 +105,7 @@ impl Default for Limits {
             part_bytes_min: 5 * 1024 * 1024,
             list_rows_max: 50_000,
             tree_rows_max: 10_000,
+            tree_near_rows_max: 20_000,
             bucket_pins_max: 10_000,
             pin_holder_bytes_max: 256,
             pin_max: Duration::from_secs(7 * 24 * 60 * 60),

@@ -2,40 +2,32 @@
 
 use bytes::Bytes;
 
-use super::body::{BodyReader, blob_row, load_parts, stored};
+use super::Master;
+use super::body::{blob_row, load_parts, stored};
 use super::elsewhere::{Found, Place, nobody_brings};
 use super::request::Version;
-use super::{Master, tree};
 use crate::catalog::View;
 use crate::error::{Error, Result};
-use crate::types::{BlobHash, Body, BucketName, Piece};
+use crate::types::{BlobHash, Body, Piece};
+
+impl Version {
+    /// One of its bodies that is written in another cluster, as a version of its own.
+    pub(crate) fn of_body(&self, hash: BlobHash, length: u64) -> Version {
+        Place::of(self).version_of(Piece::Shared { hash, length })
+    }
+}
 
 impl Master {
-    /// A body of a version that was looked up before: one of its pieces, or the list of its parts.
-    pub async fn open_piece(&self, bucket: &BucketName, version: &Version, hash: BlobHash) -> Result<BodyReader> {
-        let piece = self.piece_version(bucket, version, hash).await?;
-        Ok(self.open_version(piece).await?.body)
-    }
-
-    /// The hash tree of such a body: none for one of at most 64 KiB.
-    pub async fn piece_tree(&self, bucket: &BucketName, version: &Version, hash: BlobHash) -> Result<Bytes> {
-        let piece = self.piece_version(bucket, version, hash).await?;
-        self.tree_of_body(piece).await
-    }
-
-    /// One body of a version, as a version of its own.
-    async fn piece_version(&self, bucket: &BucketName, version: &Version, hash: BlobHash) -> Result<Version> {
-        let (body, blobs) = (version.record.body.clone(), self.blobs.clone());
+    /// One body of a version that was looked up before, as a version of its own: one of its pieces, or the list of its
+    /// parts. `None` if it has no body of that content.
+    pub async fn version_of_piece(&self, version: &Version, hash: BlobHash) -> Result<Option<Version>> {
+        let (body, blobs, place) = (version.record.body.clone(), self.blobs.clone(), Place::of(version));
         let piece = self.writer.read(move |view| piece_of(view, &blobs, &body, hash)).await?;
-        let missing = || {
-            let what = format!("body {hash} in {}", version.path);
-            tree::absent(bucket, version.at, what)
-        };
-        Ok(Place::of(version).version_of(piece.ok_or_else(missing)?))
+        Ok(piece.map(|piece| place.version_of(piece)))
     }
 
     /// The hash tree of a version whose body is one piece.
-    pub(super) async fn tree_of_body(&self, version: Version) -> Result<Bytes> {
+    pub(crate) async fn tree_of_body(&self, version: Version) -> Result<Bytes> {
         let blobs = self.blobs.clone();
         let place = Place::of(&version);
         let Body::Whole(piece) = version.record.body else { return Ok(Bytes::new()) };

@@ -257,7 +257,7 @@ pub struct ListQuery {
 /// An item of a listing of objects.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ListItem {
-    /// An object.
+    /// An object. Of a linked bucket its version is `Number::ZERO`: no listing shows it, and snapshot trees have it not.
     Object(ObjectPath, Summary),
     /// What several keys begin with.
     Prefix(#[serde(with = "crate::types::serde_bytes_or_text")] Vec<u8>),

@@ -8,6 +8,7 @@
 mod derive;
 mod keep;
 mod pages;
+mod tell;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use pages::KeptPages;
+pub(crate) use pages::KeptPages;
 
 use super::Master;
 use super::lens::Lens;
@@ -54,7 +55,8 @@ pub struct TreeWork {
 /// Trees that are derived just now, and what is remembered of those that were.
 #[derive(Debug, Default)]
 pub(super) struct Trees {
-    /// Held by whoever derives a tree of a bucket, or collects its pages. Who waits begins from what the one before made.
+    /// Held by whoever derives a tree of a bucket, or collects its pages. Who waits begins from what the one before
+    /// made.
     busy: Mutex<HashMap<BucketId, Arc<tokio::sync::Mutex<()>>>>,
     /// Buckets that have no pages but those of their roots.
     clean: Mutex<HashSet<BucketId>>,
@@ -94,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The kept root of a state.
-pub(super) fn kept_root(rows: &(impl Rows + ?Sized), bucket: BucketId, number: Number) -> Result<Option<Root>> {
+pub(crate) fn kept_root(rows: &(impl Rows + ?Sized), bucket: BucketId, number: Number) -> Result<Option<Root>> {
     Ok(RootRow::load(rows, &keys::root(bucket, number))?.map(|row| row.0))
 }
 
@@ -177,7 +179,8 @@ impl Master {
         .await
     }
 
-    /// Asks something of a tree. What its pages cannot tell because they are damaged, they can when they are derived anew.
+    /// Asks something of a tree. What its pages cannot tell because they are damaged, they can when they are derived
+    /// anew.
     pub(super) async fn in_tree<T: Send + 'static>(
         &self,
         tree: &Tree,

@@ -15,6 +15,7 @@ mod one_question;
 mod publish;
 mod range;
 mod states;
+mod trees;
 mod turns;
 mod upload;
 

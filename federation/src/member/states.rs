@@ -3,15 +3,14 @@
 use super::{Linked, Member};
 use crate::error::Result;
 use crate::master::{
-    Actor, After, AfterVersion, BucketInfo, Difference, ListItem, ListPage, ListQuery, LogEntry, Restored, TagInfo,
-    VersionItem, VersionsQuery,
+    Actor, AfterVersion, BucketInfo, Difference, ListPage, LogEntry, Restored, TagInfo, VersionItem, VersionsQuery,
 };
 use crate::peer::message::{self, Configured};
 use crate::types::{BucketAt, Number, ObjectPath, SnapshotRef, TagName};
 
 impl Member {
     /// The state that is meant: a snapshot, or under a bound the one that was the newest.
-    fn state(&self, linked: &Linked, at: &BucketAt) -> Option<SnapshotRef> {
+    pub(super) fn state(&self, linked: &Linked, at: &BucketAt) -> Option<SnapshotRef> {
         at.snapshot.clone().or_else(|| self.bound_state(linked, at).map(SnapshotRef::Number))
     }
 
@@ -44,12 +43,6 @@ impl Member {
     pub async fn configuration(&self, linked: &Linked, at: &BucketAt) -> Result<Configured> {
         let question = message::Configuration { bucket: linked.id, snapshot: self.state(linked, at) };
         self.ask(linked, "for a configuration", &question).await
-    }
-
-    /// A page of the live objects of a state.
-    pub async fn list(&self, linked: &Linked, at: &BucketAt, query: ListQuery) -> Result<ListPage<ListItem, After>> {
-        let question = message::List { bucket: linked.id, snapshot: self.state(linked, at), query };
-        self.ask(linked, "for a listing", &question).await
     }
 
     /// A page of versions.

@@ -163,19 +163,43 @@ fn readable(view: &dyn View, bucket: BucketId, number: Number) -> Result<BucketR
     Ok(row)
 }
 
+/// Whether a tree can be had at once: it is kept, or few rows lead to it.
+pub(super) fn is_near(
+    view: &dyn View,
+    bucket: BucketId,
+    row: &BucketRow,
+    number: Number,
+    rows_max: usize,
+) -> Result<bool> {
+    if row.objects <= rows_max as u64 && number == row.last || kept_root(view, bucket, number)?.is_some() {
+        return Ok(true);
+    }
+    let nearest = nearest_usable(view, bucket, row, number)?;
+    Ok(nearest.is_some_and(|(base, _)| base.0.abs_diff(number.0) <= rows_max as u64))
+}
+
 /// From where the way to the tree is the shortest.
 fn begin(view: &dyn View, bucket: BucketId, number: Number) -> Result<Draft> {
     let row = readable(view, bucket, number)?;
-    let nearest = [nearest_root(view, bucket, number, true)?, nearest_root(view, bucket, number, false)?];
-    // What the log has lost nobody can count.
-    let usable = nearest.into_iter().flatten().filter(|(base, _)| number.min(*base) >= row.floor);
-    let nearest = usable.min_by_key(|(base, _)| base.0.abs_diff(number.0));
-    Ok(match nearest {
+    Ok(match nearest_usable(view, bucket, &row, number)? {
         Some((base, root)) if base.0.abs_diff(number.0) <= row.objects + LOG_ALWAYS => {
             Draft::from_root(bucket, base, root, number)
         }
         _ => Draft::from_nothing(),
     })
+}
+
+/// The kept root that is nearest to a number, if the log still has all between them.
+fn nearest_usable(
+    view: &dyn View,
+    bucket: BucketId,
+    row: &BucketRow,
+    number: Number,
+) -> Result<Option<(Number, Root)>> {
+    let nearest = [nearest_root(view, bucket, number, true)?, nearest_root(view, bucket, number, false)?];
+    // What the log has lost nobody can count.
+    let usable = nearest.into_iter().flatten().filter(|(base, _)| number.min(*base) >= row.floor);
+    Ok(usable.min_by_key(|(base, _)| base.0.abs_diff(number.0)))
 }
 
 /// The kept root that is next to a number on one side of it.

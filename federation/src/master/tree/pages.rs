@@ -11,7 +11,7 @@ use crate::snapshot::{Flaw, Missing, PageHash, Pages, PagesMut, TreeError};
 use crate::types::BucketId;
 
 /// The pages of a bucket as a view shows them, and over them those that were made and are still to be written.
-pub(in super::super) struct KeptPages<'a> {
+pub(crate) struct KeptPages<'a> {
     rows: &'a dyn Rows,
     bucket: BucketId,
     made: BTreeMap<PageHash, Bytes>,
@@ -19,12 +19,12 @@ pub(in super::super) struct KeptPages<'a> {
 }
 
 impl<'a> KeptPages<'a> {
-    pub(in super::super) fn new(rows: &'a dyn Rows, bucket: BucketId) -> Self {
+    pub(crate) fn new(rows: &'a dyn Rows, bucket: BucketId) -> Self {
         KeptPages { rows, bucket, made: BTreeMap::new(), read: Cell::new(0) }
     }
 
     /// A page's bytes, compared with its hash before they are handed out.
-    pub(in super::super) fn checked(&self, page: &PageHash, directory: &[u8]) -> Result<Bytes, TreeError> {
+    pub(crate) fn checked(&self, page: &PageHash, directory: &[u8]) -> Result<Bytes, TreeError> {
         match self.get(page)? {
             Some(bytes) if PageHash::of(&bytes) == *page => Ok(bytes),
             Some(_) => Err(TreeError::Unlawful { directory: directory.to_vec(), page: Some(*page), flaw: Flaw::Hash }),

@@ -1,14 +1,18 @@
 //! What clusters say to each other: questions and their answers, in JSON. `docs/protocol.md` is their reference.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::master::{
     After, AfterVersion, BucketInfo, Difference, ListItem, ListPage, ListQuery, LogEntry, Look, Looked, Origin,
-    PeerAnswer, PeerChange, Restored, TagInfo, VersionItem, Versioning, VersionsQuery,
+    PeerAnswer, PeerChange, PinInfo, Restored, TagInfo, VersionItem, Versioning, VersionsQuery,
 };
+use crate::snapshot::{PageHash, Root, Stand, Totals};
 use crate::types::{
-    BlobHash, BucketId, BucketName, ClusterName, Number, ObjectPath, Pair, Piece, Rights, SnapshotRef, TagName,
+    BlobHash, BucketId, BucketName, ClusterName, Number, ObjectPath, Pair, Piece, PinId, Rights, SnapshotRef, TagName,
 };
 
 /// The version of the protocol, which begins every path.
@@ -153,6 +157,56 @@ questions! {
         /// The page.
         query: ListQuery,
     }
+    /// The root of a state's tree, with the pages that a listing of it takes.
+    TreeAt("tree", List, about bucket) -> TreeTold {
+        /// The bucket.
+        bucket: BucketId,
+        /// The state; the newest without one.
+        snapshot: Option<SnapshotRef>,
+        /// A state whose root the asker has, with all pages that the same listing takes of it.
+        known: Option<Number>,
+        /// The listing, if it is for one.
+        query: Option<ListQuery>,
+    }
+    /// Pages of a directory of a state.
+    TreePages("pages", List, about bucket) -> Vec<PageBytes> {
+        /// The bucket.
+        bucket: BucketId,
+        /// The state.
+        number: Number,
+        /// The directory: empty, or with a `/` at the end.
+        #[serde(with = "crate::types::serde_bytes_or_text")]
+        directory: Vec<u8>,
+        /// Their hashes.
+        pages: Vec<BlobHash>,
+    }
+    /// Keeps a state for a while.
+    Pin("pin", Read, about bucket) -> PinInfo {
+        /// The bucket.
+        bucket: BucketId,
+        /// The state; the newest without one.
+        snapshot: Option<SnapshotRef>,
+        /// Who holds it, in words.
+        holder: String,
+        /// How long, unless it is renewed.
+        seconds: u64,
+    }
+    /// Lets a pin last from now on.
+    RenewPin("renew", Read, about bucket) -> PinInfo {
+        /// The bucket.
+        bucket: BucketId,
+        /// The pin.
+        pin: PinId,
+        /// How long.
+        seconds: u64,
+    }
+    /// Ends a pin.
+    Unpin("unpin", Read, about bucket) -> () {
+        /// The bucket.
+        bucket: BucketId,
+        /// The pin.
+        pin: PinId,
+    }
     /// A page of versions.
     Versions("versions", List, about bucket) -> ListPage<VersionItem, AfterVersion> {
         /// The bucket.
@@ -283,6 +337,72 @@ pub struct Configured {
     pub versioning: Versioning,
     /// Bucket tags.
     pub tagging: Option<Vec<Pair>>,
+}
+
+/// What is told of a state's tree.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TreeTold {
+    /// The state's number.
+    pub number: Number,
+    /// The newest number of the bucket.
+    pub newest: Number,
+    /// Its root; none where the asker knows it, or where it is still being derived.
+    pub root: Option<TreeRoot>,
+    /// Pages that the listing takes.
+    pub pages: Vec<PageBytes>,
+    /// The listing itself, where the tree is still being derived.
+    pub listing: Option<ListPage<ListItem, After>>,
+}
+
+/// The root of a tree.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TreeRoot {
+    /// The hash of its page, unless it stands in `rows`.
+    pub page: Option<BlobHash>,
+    /// Its rows, in base64.
+    pub rows: PageBytes,
+    /// Objects below it.
+    pub objects: u64,
+    /// The sum of their sizes.
+    pub bytes: u64,
+}
+
+impl From<&Root> for TreeRoot {
+    fn from(root: &Root) -> Self {
+        let (page, rows) = match &root.stand {
+            Stand::Page(page) => (Some(BlobHash(page.0)), Bytes::new()),
+            Stand::Inline(rows) => (None, Bytes::copy_from_slice(rows)),
+        };
+        TreeRoot { page, rows: PageBytes(rows), objects: root.totals.objects, bytes: root.totals.bytes }
+    }
+}
+
+impl From<TreeRoot> for Root {
+    fn from(root: TreeRoot) -> Self {
+        let stand = match root.page {
+            Some(page) => Stand::Page(PageHash(page.0)),
+            None => Stand::Inline(root.rows.0.into()),
+        };
+        Root { stand, totals: Totals { objects: root.objects, bytes: root.bytes } }
+    }
+}
+
+/// The bytes of a page, which cross in base64.
+#[derive(Clone, Debug)]
+pub struct PageBytes(pub Bytes);
+
+impl Serialize for PageBytes {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for PageBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let bytes = STANDARD_NO_PAD.decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        Ok(PageBytes(bytes.into()))
+    }
 }
 
 /// The path of [`BodyQuestion`], which is answered by raw bytes.

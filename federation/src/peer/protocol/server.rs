@@ -1,6 +1,7 @@
 //! Answering the questions of other clusters. Every one is checked against the grants as they are now.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -179,6 +180,42 @@ impl PeerServer {
             message::List::PATH => {
                 self.reply(parse::<message::List>(question, about)?, |asked| async move {
                     master.list(&self.state(member, asked.bucket, asked.snapshot).await?, asked.query).await
+                })
+                .await
+            }
+            message::TreeAt::PATH => {
+                self.reply(parse::<message::TreeAt>(question, about)?, |asked| async move {
+                    let at = self.state(member, asked.bucket, asked.snapshot).await?;
+                    master.tell_tree(&at, asked.known, asked.query).await
+                })
+                .await
+            }
+            message::TreePages::PATH => {
+                self.reply(parse::<message::TreePages>(question, about)?, |asked| async move {
+                    let (name, _) = master.granted(asked.bucket, member).await?;
+                    master.tell_pages(&name, asked.number, &asked.directory, asked.pages).await
+                })
+                .await
+            }
+            message::Pin::PATH => {
+                self.reply(parse::<message::Pin>(question, about)?, |asked| async move {
+                    let at = self.state(member, asked.bucket, asked.snapshot).await?;
+                    let holder = self.actor(member, &asked.holder).await?.0;
+                    master.pin(&at, Some(member), &holder, Duration::from_secs(asked.seconds)).await
+                })
+                .await
+            }
+            message::RenewPin::PATH => {
+                self.reply(parse::<message::RenewPin>(question, about)?, |asked| async move {
+                    let (name, _) = master.granted(asked.bucket, member).await?;
+                    master.renew_pin(&name, Some(member), asked.pin, Duration::from_secs(asked.seconds)).await
+                })
+                .await
+            }
+            message::Unpin::PATH => {
+                self.reply(parse::<message::Unpin>(question, about)?, |asked| async move {
+                    let (name, _) = master.granted(asked.bucket, member).await?;
+                    master.unpin(&name, Some(member), asked.pin).await
                 })
                 .await
             }

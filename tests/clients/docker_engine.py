@@ -1,7 +1,7 @@
 """A Docker engine of the test's own, and the plugin that it finds.
 
-The engine has its own data, sockets, pid file and bridge, so that one of the machine goes on undisturbed. Plugins have only one
-place, /run/docker/plugins, so the plugin's socket has a name of its own there: that is what the driver is called.
+The engine has its own data, sockets, pid file and bridge, so that one of the machine goes on undisturbed. Plugins have
+only one place, /run/docker/plugins, so the plugin's socket has a name of its own there: that is what the driver is called.
 """
 
 import contextlib

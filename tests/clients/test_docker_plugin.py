@@ -1,4 +1,4 @@
-"""Snapshots in containers: `elton docker-plugin` under a real dockerd, with every trap of its plugin protocol that is known."""
+"""Snapshots in containers: `elton docker-plugin` under a real dockerd, with every known trap of its plugin protocol."""
 
 import concurrent.futures
 import os
@@ -145,7 +145,13 @@ def test_nobody_can_write(engine, plugin, photos, run):
         for command in (["touch", "/data/new"], ["sh", "-c", "echo x > /data/a.txt"], ["sh", "-c", "rm /data/a.txt"]):
             with pytest.raises(Failed, match="Read-only file system|applet not found"):
                 engine.once(
-                    "--user", user, "--volume-driver", plugin.driver, "-v", f"photos@{photos.first}:/data", command=command
+                    "--user",
+                    user,
+                    "--volume-driver",
+                    plugin.driver,
+                    "-v",
+                    f"photos@{photos.first}:/data",
+                    command=command,
                 )
         shown = engine.once(
             "--user", user, "--volume-driver", plugin.driver, "-v", f"photos@{photos.first}:/data:ro",
@@ -290,7 +296,9 @@ def test_systemd_hands_the_socket_over(tmp_path, served, photos):
 
 
 def test_one_plugin_per_socket_and_state(plugin):
-    refused = subprocess.run(plugin.command(), capture_output=True, text=True, env=plugin.server.client_env(), timeout=60)
+    refused = subprocess.run(
+        plugin.command(), capture_output=True, text=True, env=plugin.server.client_env(), timeout=60
+    )
     assert refused.returncode == 1 and "another plugin uses" in refused.stderr
 
 
@@ -345,8 +353,8 @@ def test_trap_unmount_lost_with_the_plugin_away(engine, plugin, photos, run):
 
 
 def test_trap_live_restore_forgets(engine, plugin, photos, run, tmp_path):
-    """After a restart of dockerd and a `docker cp`, the container's own Unmount may never come: that must neither take the
-    mount away while it runs nor keep it for ever."""
+    """After a restart of dockerd and a `docker cp`, the container's own Unmount may never come: that must neither take
+    the mount away while it runs nor keep it for ever."""
     container = run(f"photos@{photos.first}")
     engine.stop()
     engine.start()

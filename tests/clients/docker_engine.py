@@ -1,12 +1,13 @@
 """A Docker engine of the test's own, and the plugin that it finds.
 
-The engine has its own data, sockets, pid file and bridge, so that one of the machine goes on undisturbed. Plugins have only one
-place, /run/docker/plugins, so the plugin's socket has a name of its own there: that is what the driver is called.
+The engine has its own data, sockets, pid file and bridge, so that one of the machine goes on undisturbed. Plugins have
+only one place, /run/docker/plugins, so the plugin's socket has a name of its own there: that is what the driver is called.
 """
 
 import contextlib
 import http.client
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ from server import BINARY, environment
 
 START_SECONDS_MAX = 60
 IMAGE = "elton-test"
+_bridges = itertools.count()
 # What the containers of the tests call.
 APPLETS = ("sh", "cat", "ls", "sleep", "touch", "stat", "find", "id", "true")
 
@@ -80,7 +82,7 @@ class Engine:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.run.mkdir(parents=True)
         # `--bridge=none` would take away the one of an engine beside this.
-        third = 1 + os.getpid() % 250
+        third = (os.getpid() + 97 * next(_bridges)) % 256
         subprocess.run(["ip", "link", "add", "name", self.bridge, "type", "bridge"], check=True)
         subprocess.run(["ip", "address", "add", f"10.213.{third}.1/24", "dev", self.bridge], check=True)
         subprocess.run(["ip", "link", "set", self.bridge, "up"], check=True)

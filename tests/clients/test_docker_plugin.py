@@ -1,7 +1,10 @@
-"""Snapshots in containers: `elton docker-plugin` under a real dockerd, with every trap of its plugin protocol that is known."""
+"""Snapshots in containers: `elton docker-plugin` under a real dockerd, with every known trap of its plugin protocol."""
 
+import concurrent.futures
 import os
+import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -14,8 +17,6 @@ from server import MUTANTS, Server, elton
 ROUNDS = parameter("DOCKER_KILLS", 10)
 # Real ids of containers look so.
 ID = "0123456789abcdef" * 4
-
-pytestmark = pytest.mark.timeout(240)
 
 
 class Bucket:
@@ -144,7 +145,13 @@ def test_nobody_can_write(engine, plugin, photos, run):
         for command in (["touch", "/data/new"], ["sh", "-c", "echo x > /data/a.txt"], ["sh", "-c", "rm /data/a.txt"]):
             with pytest.raises(Failed, match="Read-only file system|applet not found"):
                 engine.once(
-                    "--user", user, "--volume-driver", plugin.driver, "-v", f"photos@{photos.first}:/data", command=command
+                    "--user",
+                    user,
+                    "--volume-driver",
+                    plugin.driver,
+                    "-v",
+                    f"photos@{photos.first}:/data",
+                    command=command,
                 )
         shown = engine.once(
             "--user", user, "--volume-driver", plugin.driver, "-v", f"photos@{photos.first}:/data:ro",
@@ -166,6 +173,7 @@ def test_nobody_can_write(engine, plugin, photos, run):
         (["x" * 300], "255 bytes"),
         (["-o", "bucket=photos", "v"], "option version is missing"),
         (["-o", "bucket=photos", "-o", "version=1", "-o", "secret=x", "v"], "Keys never belong"),
+        (["-o", "bucket=photos", "-o", "version=1", "-o", "prefix=nowhere", "v"], "nowhere"),
         (["-o", "from=photos@1", "v"], "not in this version"),
         (["-o", "bucket=photos", "photos@77"], "by its name"),
     ],
@@ -252,8 +260,45 @@ def test_volumes_outlive_the_plugin(engine, plugin, photos, run):
     assert engine.docker("exec", container, "cat", "/data/a.txt") == "one"
 
 
+def test_systemd_hands_the_socket_over(tmp_path, served, photos):
+    """Who calls before the plugin runs is answered once it does; and mounts do not inherit the socket."""
+    plugin = Plugin(tmp_path / "plugin", served)
+    ready_at = tmp_path / "ready"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        plugin.socket = pathlib.Path(f"/run/elton-test-{os.getpid()}.sock")
+        listener.bind(str(plugin.socket))
+        listener.listen()
+        ready.bind(str(ready_at))
+        ready.settimeout(30)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            early = pool.submit(plugin.call, "Plugin.Activate")
+            command = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            env = served.client_env(NOTIFY_SOCKET=str(ready_at), ELTON_STATE=str(tmp_path / "mounts"))
+            arguments = ["bash", "-c", command, "bash", *plugin.command()]
+            plugin.process = subprocess.Popen(arguments, pass_fds=[listener.fileno()], env=env)
+            try:
+                assert b"READY=1" in ready.recv(4096)
+                assert early.result(30) == {"Implements": ["VolumeDriver"]}
+                name = f"photos@{photos.first}"
+                plugin.call("VolumeDriver.Create", Name=name, Opts=None)
+                assert plugin.call("VolumeDriver.Mount", Name=name, ID=ID)["Mountpoint"]
+                inode = os.fstat(listener.fileno()).st_ino
+                for process in plugin.processes():
+                    folder = pathlib.Path(f"/proc/{process}")
+                    held = [os.readlink(entry) for entry in (folder / "fd").iterdir()]
+                    assert f"socket:[{inode}]" not in held
+                    assert b"NOTIFY_SOCKET" not in (folder / "environ").read_bytes()
+                plugin.call("VolumeDriver.Unmount", Name=name, ID=ID)
+                assert plugin.stop() == 0
+                assert plugin.socket.exists(), "it is systemd's"
+            finally:
+                plugin.end()
+
+
 def test_one_plugin_per_socket_and_state(plugin):
-    refused = subprocess.run(plugin.command(), capture_output=True, text=True, env=plugin.server.client_env(), timeout=60)
+    refused = subprocess.run(
+        plugin.command(), capture_output=True, text=True, env=plugin.server.client_env(), timeout=60
+    )
     assert refused.returncode == 1 and "another plugin uses" in refused.stderr
 
 
@@ -308,8 +353,8 @@ def test_trap_unmount_lost_with_the_plugin_away(engine, plugin, photos, run):
 
 
 def test_trap_live_restore_forgets(engine, plugin, photos, run, tmp_path):
-    """After a restart of dockerd and a `docker cp`, the container's own Unmount may never come: that must neither take the
-    mount away while it runs nor keep it for ever."""
+    """After a restart of dockerd and a `docker cp`, the container's own Unmount may never come: that must neither take
+    the mount away while it runs nor keep it for ever."""
     container = run(f"photos@{photos.first}")
     engine.stop()
     engine.start()
@@ -320,6 +365,20 @@ def test_trap_live_restore_forgets(engine, plugin, photos, run, tmp_path):
     assert engine.docker("exec", container, "cat", "/data/a.txt") == "one"
     engine.docker("stop", "--time", "0", container)
     eventually(plugin.is_idle)
+
+
+def test_trap_containers_end_with_dockerd(plugin, photos, tmp_path):
+    """Without live-restore a dockerd that starts ends what another left running, and says so to nobody."""
+    engine = Engine(tmp_path / "plain").prepare()
+    try:
+        for end in (engine.kill, engine.stop):
+            engine.container("--volume-driver", plugin.driver, "-v", f"photos@{photos.first}:/data")
+            assert plugin.uses() == 1
+            end()
+            engine.start()
+            eventually(plugin.is_idle)
+    finally:
+        engine.end()
 
 
 def test_trap_a_use_is_kept_until_the_container_has_it(plugin, photos):

@@ -17,6 +17,8 @@ use super::{
 };
 use crate::disk::{Disk, DiskFile};
 
+mod upgrade;
+
 const fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(table.name())
 }
@@ -208,7 +210,13 @@ fn prepare(database: &Database) -> Result<u64, CatalogError> {
     };
     match known {
         Some((Some(format), commits)) if format == u64::from(tables::FORMAT) => {
-            check_tables(&reads)?;
+            check_tables(&reads, |_| true)?;
+            Ok(commits)
+        }
+        Some((Some(upgrade::ALONE), commits)) => {
+            check_tables(&reads, |table| !upgrade::NEW.contains(&table))?;
+            drop(reads);
+            upgrade::from_alone(database)?;
             Ok(commits)
         }
         Some((format, _)) => Err(CatalogError::UnknownFormat {
@@ -227,8 +235,8 @@ fn prepare(database: &Database) -> Result<u64, CatalogError> {
 
 /// The first commit makes every table of the format. One that is missing is not made up for: it may be one that the
 /// rows of the others count on.
-fn check_tables(reads: &ReadTransaction) -> Result<(), CatalogError> {
-    for table in Table::ALL {
+fn check_tables(reads: &ReadTransaction, has: impl Fn(Table) -> bool) -> Result<(), CatalogError> {
+    for table in Table::ALL.iter().filter(|table| has(**table)) {
         match reads.open_table(definition(*table)) {
             Ok(_) => {}
             Err(redb::TableError::TableDoesNotExist(_)) => {
@@ -473,6 +481,53 @@ mod tests {
         assert!(matches!(catalog.view().map(drop), Err(CatalogError::Closed)));
         let value = open(&disk).view().expect("opens").get(Table::Meta, b"k").expect("reads");
         assert_eq!(value, Some(b"v".to_vec()));
+    }
+
+    /// Makes a catalog what it was in the format before clusters knew each other.
+    fn back_to_alone(disk: &Arc<dyn Disk>) {
+        let file = disk.open(Path::new("catalog.redb"), true).expect("opens");
+        let database = Builder::new().create_with_backend(FileBackend(file)).expect("opens");
+        let transaction = database.begin_write().expect("begins");
+        for table in upgrade::NEW {
+            assert!(transaction.delete_table(definition(*table)).expect("deletes"));
+        }
+        for table in upgrade::LONGER {
+            let mut rows = transaction.open_table(definition(*table)).expect("opens");
+            let all: Vec<_> = rows
+                .iter()
+                .expect("reads")
+                .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).expect("reads"))
+                .collect();
+            for (key, value) in all {
+                rows.insert(key.as_slice(), &value[..value.len() - 1]).expect("writes");
+            }
+        }
+        let mut meta = transaction.open_table(definition(Table::Meta)).expect("opens");
+        meta.insert(tables::META_FORMAT, upgrade::ALONE.to_be_bytes().as_slice()).expect("writes");
+        drop(meta);
+        transaction.commit().expect("commits");
+    }
+
+    #[test]
+    fn a_catalog_of_the_format_before_is_brought_to_this_one_and_keeps_what_it_has() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        let catalog = open(&disk);
+        let mut writes = WriteSet::default();
+        writes.set(Table::Buckets, b"b".to_vec(), Some(b"bucket\0".to_vec()));
+        writes.set(Table::Current, b"k".to_vec(), Some(b"v".to_vec()));
+        catalog.apply(&writes, Durability::Strict).expect("commits");
+        catalog.close();
+        back_to_alone(&disk);
+        // Twice: what was brought to this format is of this format.
+        for _ in 0..2 {
+            let catalog = open(&disk);
+            let view = catalog.view().expect("opens");
+            assert_eq!(view.get(Table::Buckets, b"b").expect("reads"), Some(b"bucket\0".to_vec()));
+            assert_eq!(view.get(Table::Current, b"k").expect("reads"), Some(b"v".to_vec()));
+            assert_eq!(view.get(Table::Links, b"b").expect("reads"), None);
+            drop(view);
+            catalog.close();
+        }
     }
 
     #[test]

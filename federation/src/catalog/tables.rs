@@ -1,7 +1,7 @@
 //! Every table of the catalog. A table's name carries the version of what its rows hold.
 
 /// The format of the catalog as a whole, kept in `meta-1` under [`META_FORMAT`].
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The row of `meta-1` that holds [`FORMAT`].
 pub const META_FORMAT: &[u8] = b"format";

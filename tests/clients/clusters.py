@@ -70,8 +70,12 @@ class Cluster(Server):
 
     def traffic(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(cluster, purpose) → bytes sent and received, as Elton counts them."""
-        shown = self.shown("peer", "ls")["traffic"]
-        return {(row["cluster"], row["purpose"]): (row["sent"], row["received"]) for row in shown}
+        counted = {}
+        # A row is of one bucket.
+        for row in self.shown("peer", "ls")["traffic"]:
+            sent, received = counted.get((row["cluster"], row["purpose"]), (0, 0))
+            counted[row["cluster"], row["purpose"]] = sent + row["sent"], received + row["received"]
+        return counted
 
     def wait_for_link(self, name: str):
         """Until another cluster can be asked. A question dials at once; without one it is dialled ever more rarely."""

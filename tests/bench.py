@@ -15,6 +15,7 @@ import tempfile
 import time
 
 from bench_servers import BINARIES, ROOT, Elton, Garage
+from bench_tables import heading, row
 
 MIB = 1 << 20
 # Size of the bodies, its name, and how many objects GET reads.
@@ -124,16 +125,6 @@ def listing(folder, keys, rounds):
         row(f"peak memory in LIST {number}, MiB", highest)
     row("LIST, keys/s", statistics.median(speeds))
     server.kill()
-
-
-def heading(*columns):
-    print("\n| " + " | ".join(columns) + " |")
-    print("|---|" + "--:|" * (len(columns) - 1), flush=True)
-
-
-def row(name, *values):
-    shown = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values)
-    print(f"| {name} | " + " | ".join(shown) + " |", flush=True)
 
 
 def main():

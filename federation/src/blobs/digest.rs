@@ -13,6 +13,9 @@ use crate::types::BlobHash;
 /// What one value of an outboard covers, in bytes. It is a power of two of BLAKE3's chunks, hence a subtree.
 pub const GROUP_BYTES: usize = 64 * 1024;
 
+/// What a leaf covers, in bytes: groups that differ are compared leaf by leaf. A power of two of BLAKE3's chunks, too.
+pub const LEAF_BYTES: usize = 4 * 1024;
+
 /// What a body was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digest {
@@ -69,6 +72,20 @@ impl Outboard {
         // An empty group is in no tree, and a longer one is no group: BLAKE3 refuses both.
         let sized = (1..=GROUP_BYTES).contains(&bytes.len());
         sized && value.is_some_and(|value| group_value(index, bytes) == *value)
+    }
+
+    /// The value of group `index`, by which equal groups of two bodies are told.
+    #[must_use]
+    pub fn group(&self, index: u64) -> Option<&[u8; blake3::OUT_LEN]> {
+        usize::try_from(index).ok().and_then(|index| self.values().get(index))
+    }
+
+    /// Whether the values are those of the leaves of group `index`. The outboard itself must have been verified.
+    #[must_use]
+    pub fn verify_leaves(&self, index: u64, leaves: &[u8]) -> bool {
+        let (leaves, rest) = leaves.as_chunks();
+        let sized = rest.is_empty() && (1..=GROUP_BYTES / LEAF_BYTES).contains(&leaves.len());
+        sized && self.group(index).is_some_and(|value| merge(leaves) == *value)
     }
 
     fn values(&self) -> &[ChainingValue] {
@@ -147,6 +164,18 @@ fn group_value(index: u64, bytes: &[u8]) -> ChainingValue {
     hasher.update(bytes).finalize_non_root()
 }
 
+/// The values of the leaves of a body's group `index`, 32 bytes each.
+#[must_use]
+pub fn leaf_values(index: u64, bytes: &[u8]) -> Vec<u8> {
+    let offsets = (index * GROUP_BYTES as u64..).step_by(LEAF_BYTES);
+    let value = |(offset, leaf): (u64, &[u8])| {
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(offset);
+        hasher.update(leaf).finalize_non_root()
+    };
+    offsets.zip(bytes.chunks(LEAF_BYTES)).flat_map(value).collect()
+}
+
 /// The hash of a body of at least two groups.
 fn merge_root(values: &[ChainingValue]) -> BlobHash {
     let (left, right) = children(values);
@@ -191,6 +220,12 @@ mod tests {
         }
         for (index, group) in (0..).zip(bytes.chunks(GROUP_BYTES)) {
             assert!(digest.outboard.verify_group(index, group));
+            let mut leaves = leaf_values(index, group);
+            assert_eq!(leaves.len(), group.len().div_ceil(LEAF_BYTES) * 32);
+            assert!(digest.outboard.verify_leaves(index, &leaves));
+            leaves[step % 32] ^= 1;
+            assert!(!digest.outboard.verify_leaves(index, &leaves));
+            assert!(!digest.outboard.verify_leaves(index, &[]));
             assert!(!digest.outboard.verify_group(index + 1, group));
         }
     }

@@ -70,6 +70,18 @@ impl GroupMap {
         Some(first * GROUP_BYTES as u64..self.length.min(last * GROUP_BYTES as u64))
     }
 
+    /// As [`GroupMap::first`], all that are in the range, `max` at the most.
+    #[must_use]
+    pub fn runs(&self, there: bool, range: &Range<u64>, max: usize) -> Vec<Range<u64>> {
+        let mut left = range.clone();
+        let next = || {
+            let run = self.first(there, &left)?;
+            left.start = run.end.max(left.start);
+            Some(run)
+        };
+        std::iter::from_fn(next).take(max).collect()
+    }
+
     /// Notes that the groups of a range are there.
     pub fn add(&mut self, range: &Range<u64>) {
         self.set(range, true);
@@ -154,6 +166,8 @@ mod tests {
                 prop_assert_eq!(map.bytes(), bytes);
                 prop_assert_eq!(map.first(false, &(0..length)).map(|run| run.start / GROUP), (0..all).find(|group| !set.contains(group)));
                 prop_assert_eq!(map.first(true, &(0..length)).map(|run| run.start / GROUP), set.first().copied());
+                let runs = map.runs(true, &(0..length), usize::MAX);
+                prop_assert_eq!(runs.iter().map(|run| run.end - run.start).sum::<u64>(), bytes);
                 prop_assert_eq!(GroupMap::from_bytes(map.as_bytes().to_vec(), length), Some(map.clone()));
             }
         }

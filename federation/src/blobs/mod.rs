@@ -30,7 +30,7 @@ pub use backend::{
     conformance,
 };
 pub use body::{StagedBody, Stored, StoredBlob, StoredOutboard};
-pub use digest::{Digest, GROUP_BYTES, Outboard, TreeHasher};
+pub use digest::{Digest, GROUP_BYTES, LEAF_BYTES, Outboard, TreeHasher, leaf_values};
 pub use group_map::GroupMap;
 pub use partial::Partial;
 pub use receive::{Proof, ReceiveError};

@@ -98,6 +98,12 @@ impl Partial {
         self.state().here.first(here, range)
     }
 
+    /// The bytes of a range that are missing, in whole groups, `max` runs at the most.
+    #[must_use]
+    pub fn missing(&self, range: &Range<u64>, max: usize) -> Vec<Range<u64>> {
+        self.state().here.runs(false, range, max)
+    }
+
     /// Whether all of a range is here.
     #[must_use]
     pub fn has(&self, range: &Range<u64>) -> bool {

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::body::ByteStream;
 use super::elsewhere::Place;
 use super::piece::piece_of;
 use super::request::Version;
 use super::{Master, shared};
+use crate::blobs::{GROUP_BYTES, LEAF_BYTES, leaf_values};
 use crate::catalog::rows::{BucketRow, Change, ChangeRow, GrantRow, LinkRow, Record};
 use crate::catalog::{View, keys};
 use crate::error::{Error, Result};
@@ -28,6 +30,60 @@ impl Master {
             return Err(Error::InvalidRequest { reason: "the body ends before the range does".to_owned() });
         }
         opened.body.begin(range).await
+    }
+
+    /// Several ranges of a body that another cluster asks for, one after the other.
+    pub(crate) async fn shared_ranges(
+        &self,
+        member: MemberId,
+        asked: &BodyQuestion,
+        ranges: Vec<Range<u64>>,
+    ) -> Result<ByteStream> {
+        let version = self.asked_for(member, asked).await?;
+        if ranges.iter().any(|range| range.end > version.record.size) {
+            return Err(Error::InvalidRequest { reason: "the body ends before a range does".to_owned() });
+        }
+        let master = self.clone();
+        let bytes = stream::iter(ranges).then(move |range| {
+            let (master, version) = (master.clone(), version.clone());
+            async move { master.open_version(version).await?.body.begin(range).await }
+        });
+        begun(Box::pin(bytes.try_flatten())).await
+    }
+
+    /// The values of the leaves of groups of a body that another cluster asks for, and how many bytes they are.
+    pub(crate) async fn shared_leaves(
+        &self,
+        member: MemberId,
+        asked: &BodyQuestion,
+        groups: Vec<u64>,
+    ) -> Result<(u64, ByteStream)> {
+        let version = self.asked_for(member, asked).await?;
+        let size = version.record.size;
+        let mut length = 0;
+        let mut ranges = Vec::new();
+        for group in groups {
+            let start = group.checked_mul(GROUP_BYTES as u64).filter(|start| *start < size);
+            let beyond = || Error::InvalidRequest { reason: "the body ends before a group begins".to_owned() };
+            let start = start.ok_or_else(beyond)?;
+            let end = size.min(start + GROUP_BYTES as u64);
+            length += (end - start).div_ceil(LEAF_BYTES as u64) * blake3::OUT_LEN as u64;
+            ranges.push((group, start..end));
+        }
+        let master = self.clone();
+        let values = stream::iter(ranges).then(move |(group, range)| {
+            let (master, version) = (master.clone(), version.clone());
+            async move {
+                let mut chunks = master.open_version(version).await?.body.read(range);
+                let mut bytes = BytesMut::with_capacity(GROUP_BYTES);
+                while let Some(chunk) = chunks.next().await {
+                    bytes.extend_from_slice(&chunk?);
+                }
+                let values = move || Bytes::from(leaf_values(group, &bytes));
+                Ok::<_, Error>(master.blobs.blocking().run(values).await)
+            }
+        });
+        Ok((length, begun(Box::pin(values)).await?))
     }
 
     /// The hash tree of a large body that another cluster asks for.
@@ -59,6 +115,12 @@ impl Master {
             })
             .await
     }
+}
+
+/// A stream of which the first bytes have come: whoever says that there are bytes can still say that there are none.
+async fn begun(mut bytes: ByteStream) -> Result<ByteStream> {
+    let first = bytes.next().await.transpose()?;
+    Ok(Box::pin(stream::iter(first.map(Ok)).chain(bytes)))
 }
 
 /// The piece of a version of this cluster's log that has the content, if it has.

@@ -57,6 +57,9 @@ impl Fetch for Fetcher {
     fn tree(&self, wanted: Wanted) -> Later<Bytes> {
         let fetcher = self.clone();
         Box::pin(async move {
+            if let Some(known) = fetcher.member.master.known_partial(&wanted).await? {
+                return Ok(known.body.proof().outboard().as_bytes().clone());
+            }
             let length = Proof::outboard_length(wanted.length);
             if length > TREE_BYTES_MAX {
                 return Err(Error::LimitReached { limit: Limit::TreeBytes, maximum: TREE_BYTES_MAX });
@@ -165,7 +168,9 @@ impl Fetcher {
         let whole = 0..wanted.length;
         loop {
             while let Some(missing) = copy.body.first(false, &whole) {
-                filling.next(&missing).await?.kept?;
+                if let Some(arrived) = filling.next(&missing).await? {
+                    arrived.kept?;
+                }
                 progress.send_modify(|now| now.arrivals += 1);
             }
             // What an earlier life left is compared now: some of it may be missing after all.
@@ -276,7 +281,8 @@ pub(super) fn forged(wanted: &Wanted, error: ReceiveError) -> Error {
     Error::Damaged { what: format!("body {} as another cluster sent it", wanted.hash), source: error.into() }
 }
 
-async fn collect(mut stream: ByteStream, length: u64) -> Result<Bytes> {
+/// All of an answer, which has `length` bytes at the most.
+pub(super) async fn collect(mut stream: ByteStream, length: u64) -> Result<Bytes> {
     let capacity = usize::try_from(length).map_err(|_| Error::BodyTooLarge { maximum: TREE_BYTES_MAX })?;
     let mut bytes = BytesMut::with_capacity(capacity);
     while let Some(chunk) = stream.next().await {

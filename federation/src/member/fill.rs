@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::delta::{Base, WINDOW_BYTES};
 use super::fetch::{Fetcher, forged, nobody_has};
 use super::groups::Groups;
 use crate::blobs::{BackendError, ReceiveError};
@@ -16,6 +17,9 @@ use crate::types::MemberId;
 
 /// The pause before a body is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How many ranges one question asks for.
+const RANGES_MAX: usize = 1024;
 
 /// How long to go on without a byte.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Filling {
     patience: Patience,
     /// Whom to ask in turn.
     holders: Vec<MemberId>,
+    /// Another version of it that is here; none until it was looked for.
+    base: Option<Option<Base>>,
     /// What is arriving.
     open: Option<Groups>,
     tries: usize,
@@ -54,18 +60,18 @@ pub(super) struct Arrived {
 impl Filling {
     pub(super) fn new(fetcher: Fetcher, wanted: Wanted, copy: Arc<PartialCopy>, patience: Patience) -> Filling {
         let (holders, moved) = (fetcher.holders(&wanted), fetcher.clock().boottime());
-        Filling { fetcher, wanted, copy, patience, holders, open: None, tries: 0, hopeless: 0, moved }
+        Filling { fetcher, wanted, copy, patience, holders, base: None, open: None, tries: 0, hopeless: 0, moved }
     }
 
-    /// The next bytes: of what is arriving, else of `missing`, which is then asked for.
-    pub(super) async fn next(&mut self, missing: &Range<u64>) -> Result<Arrived> {
+    /// The next bytes: of what is arriving, else of `missing`, which is then asked for. None if there is something to
+    /// look at without that: what was asked for has come, or was taken from another version.
+    pub(super) async fn next(&mut self, missing: &Range<u64>) -> Result<Option<Arrived>> {
         loop {
             let failed = match self.step(missing).await {
-                Ok(Some(arrived)) => {
+                Ok(arrived) => {
                     (self.tries, self.hopeless, self.moved) = (0, 0, self.fetcher.clock().boottime());
                     return Ok(arrived);
                 }
-                Ok(None) => continue,
                 Err(error) => error,
             };
             self.open = None;
@@ -90,16 +96,33 @@ impl Filling {
         self.open.is_some()
     }
 
-    /// None at the end of what was asked for.
+    /// What has to come from elsewhere of `missing`, or of its beginning, once another version gave what it has.
+    async fn still_missing(&mut self, holder: MemberId, missing: &Range<u64>) -> Result<Vec<Range<u64>>> {
+        let base = match &mut self.base {
+            Some(base) => base,
+            unknown => unknown.insert(Base::find(&self.fetcher, &self.wanted, &self.copy).await?),
+        };
+        let Some(base) = base else { return Ok(vec![missing.clone()]) };
+        let window = missing.start..missing.end.min(missing.start + WINDOW_BYTES);
+        base.fill(holder, &self.copy, &window).await?;
+        self.fetcher.master().keep_in_time(&self.copy);
+        Ok(self.copy.body.missing(&window, RANGES_MAX))
+    }
+
     async fn step(&mut self, missing: &Range<u64>) -> Result<Option<Arrived>> {
-        let groups = match &mut self.open {
-            Some(groups) => groups,
-            open => {
+        let groups = match self.open.take() {
+            Some(groups) => self.open.insert(groups),
+            None => {
                 let turn = self.tries % self.holders.len().max(1);
-                let holder = self.holders.get(turn).ok_or_else(|| nobody_has(&self.wanted))?;
-                let part = BodyPart::Range(missing.start, missing.end);
-                let stream = self.fetcher.ask(*holder, &self.wanted, part).await?;
-                open.insert(Groups::new(stream, missing.clone()))
+                let holder = *self.holders.get(turn).ok_or_else(|| nobody_has(&self.wanted))?;
+                let ranges = self.still_missing(holder, missing).await?;
+                let part = match ranges.as_slice() {
+                    [] => return Ok(None),
+                    [one] => BodyPart::Range(one.start, one.end),
+                    many => BodyPart::Ranges(many.iter().map(|range| (range.start, range.end)).collect()),
+                };
+                let stream = self.fetcher.ask(holder, &self.wanted, part).await?;
+                self.open.insert(Groups::new(stream, ranges))
             }
         };
         let Some(next) = groups.next().await else {
@@ -124,6 +147,6 @@ impl Drop for Filling {
 }
 
 /// Whether the same question may have a better answer soon.
-fn worth_waiting(error: &Error) -> bool {
+pub(super) fn worth_waiting(error: &Error) -> bool {
     matches!(error, Error::ClusterAway { .. } | Error::Storage { .. } | Error::Conflict)
 }

@@ -1,5 +1,6 @@
 //! A stream of a body's bytes, cut into whole groups. Nobody has compared them with anything yet.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -9,27 +10,28 @@ use crate::blobs::GROUP_BYTES;
 use crate::error::{Error, Result};
 use crate::master::ByteStream;
 
-/// How many bytes are verified and handed on at once, unless the stream ends before.
+/// How many bytes are verified and handed on at once, unless a range ends before.
 pub(super) const BATCH_BYTES: usize = 4 * GROUP_BYTES;
 
-/// The bytes of a range that begins and ends with groups.
+/// The bytes of ranges that begin and end with groups, one after the other.
 pub(super) struct Groups {
     stream: ByteStream,
     buffer: BytesMut,
-    left: Range<u64>,
+    left: VecDeque<Range<u64>>,
 }
 
 impl Groups {
-    pub(super) fn new(stream: ByteStream, range: Range<u64>) -> Groups {
-        Groups { stream, buffer: BytesMut::with_capacity(BATCH_BYTES), left: range }
+    pub(super) fn new(stream: ByteStream, ranges: Vec<Range<u64>>) -> Groups {
+        Groups { stream, buffer: BytesMut::with_capacity(BATCH_BYTES), left: ranges.into() }
     }
 
-    /// The next bytes and where they stand; none at the end of the range.
+    /// The next bytes and where they stand; none at the end of the last range.
     pub(super) async fn next(&mut self) -> Option<Result<(u64, Bytes)>> {
-        let left = self.left.end - self.left.start;
-        if left == 0 {
-            return None;
+        while self.left.front().is_some_and(Range::is_empty) {
+            self.left.pop_front();
         }
+        let range = self.left.front_mut()?;
+        let left = range.end - range.start;
         let wanted = usize::try_from(left).map_or(BATCH_BYTES, |left| left.min(BATCH_BYTES));
         while self.buffer.len() < wanted {
             match self.stream.next().await {
@@ -41,8 +43,8 @@ impl Groups {
                 }
             }
         }
-        let (offset, bytes) = (self.left.start, self.buffer.split_to(wanted).freeze());
-        self.left.start += bytes.len() as u64;
+        let (offset, bytes) = (range.start, self.buffer.split_to(wanted).freeze());
+        range.start += bytes.len() as u64;
         Some(Ok((offset, bytes)))
     }
 }

@@ -5,6 +5,7 @@
 //! and the home gives it its number. Nothing that nobody reads is ever sent.
 
 mod counters;
+mod delta;
 mod download;
 mod fetch;
 mod fill;

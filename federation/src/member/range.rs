@@ -61,7 +61,7 @@ impl Reading {
                 // It came while it was looked for.
                 continue;
             }
-            let arrived = self.filling.next(&missing).await?;
+            let Some(arrived) = self.filling.next(&missing).await? else { continue };
             self.note(arrived.kept);
             if arrived.offset != start {
                 continue;

@@ -257,10 +257,6 @@ impl BodyWriter for FileWriter {
         self.hasher.digest()
     }
 
-    fn reader(&self) -> Arc<dyn BodyReader> {
-        Arc::new(FileReader { file: self.id, handle: Arc::clone(&self.file) })
-    }
-
     fn finish(mut self: Box<Self>) -> Result<WrittenFile, BackendError> {
         let digest = self.digest();
         self.file.sync_data().map_err(|error| self.on_file(error))?;

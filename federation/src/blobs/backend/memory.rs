@@ -149,7 +149,7 @@ impl Backend for MemoryBackend {
         Ok(Box::new(MemoryWriter {
             held: Arc::clone(&self.held),
             guard: self.claims.guard_file(file),
-            bytes: Arc::default(),
+            bytes: Vec::new(),
             hasher: TreeHasher::new(),
         }))
     }
@@ -248,21 +248,8 @@ impl Backend for MemoryBackend {
 struct MemoryWriter {
     held: Arc<Mutex<Held>>,
     guard: FileGuard,
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Vec<u8>,
     hasher: TreeHasher,
-}
-
-/// Reads a body that is being written.
-#[derive(Debug)]
-struct GrowingReader {
-    file: FileId,
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-impl BodyReader for GrowingReader {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), BackendError> {
-        copy_at(&lock(&self.bytes), self.file, bytes, offset)
-    }
 }
 
 fn copy_at(from: &[u8], file: FileId, bytes: &mut [u8], offset: u64) -> Result<(), BackendError> {
@@ -277,7 +264,7 @@ impl BodyWriter for MemoryWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
-        lock(&self.bytes).extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         self.hasher.update(bytes);
         Ok(())
     }
@@ -290,14 +277,9 @@ impl BodyWriter for MemoryWriter {
         self.hasher.digest()
     }
 
-    fn reader(&self) -> Arc<dyn BodyReader> {
-        Arc::new(GrowingReader { file: self.guard.file(), bytes: Arc::clone(&self.bytes) })
-    }
-
     fn finish(self: Box<Self>) -> Result<WrittenFile, BackendError> {
         let digest = self.digest();
-        let bytes = lock(&self.bytes).clone();
-        lock(&self.held).files.insert(self.guard.file(), (digest.hash, Arc::new(bytes)));
+        lock(&self.held).files.insert(self.guard.file(), (digest.hash, Arc::new(self.bytes)));
         Ok(WrittenFile { guard: self.guard, digest })
     }
 }

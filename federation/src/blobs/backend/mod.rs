@@ -133,9 +133,6 @@ pub trait BodyWriter: Send + Sync + fmt::Debug {
     /// What was written so far.
     fn digest(&self) -> Digest;
 
-    /// Reads what was written so far, and later what is written from now on.
-    fn reader(&self) -> Arc<dyn BodyReader>;
-
     /// Ends the body: its bytes are durable on return, its name after [`Backend::sync_folder`].
     fn finish(self: Box<Self>) -> Result<WrittenFile, BackendError>;
 }

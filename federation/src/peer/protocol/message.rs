@@ -433,4 +433,8 @@ pub enum BodyPart {
     Tree,
     /// Its bytes from the one on and before the other.
     Range(u64, u64),
+    /// The same of several ranges, one after the other.
+    Ranges(Vec<(u64, u64)>),
+    /// The chaining values of the 4 KiB leaves of these groups, 32 bytes each.
+    Leaves(Vec<u64>),
 }

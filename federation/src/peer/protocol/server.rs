@@ -18,6 +18,9 @@ use crate::types::{BucketAt, BucketId, BucketName, ClusterId, MemberId, Rights, 
 /// The longest range of a body that one question may ask for, in bytes.
 pub const BODY_RANGE_MAX: u64 = 1 << 40;
 
+/// How many ranges or groups of a body one question may name.
+pub const BODY_RANGES_MAX: usize = 8192;
+
 /// An answer.
 pub enum Reply {
     /// In JSON.
@@ -322,6 +325,23 @@ impl PeerServer {
             }
             BodyPart::Range(from, to) if from < to && to - from <= BODY_RANGE_MAX => {
                 self.master.shared_range(peer.member(), &asked, from..to).await.map(|stream| (to - from, stream))
+            }
+            BodyPart::Ranges(ref ranges) => {
+                let lawful = |(from, to): &(u64, u64)| from < to && to - from <= BODY_RANGE_MAX;
+                let length = ranges.iter().filter(|range| lawful(range)).map(|(from, to)| to - from).sum();
+                if ranges.is_empty() || ranges.len() > BODY_RANGES_MAX || !ranges.iter().all(lawful) {
+                    let reason = format!("a question has 1 to {BODY_RANGES_MAX} ranges of a body, none of them empty");
+                    Err(Error::InvalidRequest { reason })
+                } else {
+                    let ranges = ranges.iter().map(|(from, to)| *from..*to).collect();
+                    self.master.shared_ranges(peer.member(), &asked, ranges).await.map(|stream| (length, stream))
+                }
+            }
+            BodyPart::Leaves(ref groups) if (1..=BODY_RANGES_MAX).contains(&groups.len()) => {
+                self.master.shared_leaves(peer.member(), &asked, groups.clone()).await
+            }
+            BodyPart::Leaves(_) => {
+                Err(Error::InvalidRequest { reason: format!("a question is about 1 to {BODY_RANGES_MAX} groups") })
             }
             BodyPart::Range(..) => Err(Error::InvalidRequest { reason: "the range of the body is empty".to_owned() }),
         };

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod credentials_file;
 mod data_dir;
+mod mount;
 mod output;
 mod panic_hook;
 mod serve;
@@ -26,6 +27,9 @@ pub enum Failure {
     /// The server could not start or broke.
     #[error(transparent)]
     Serve(#[from] serve::ServeError),
+    /// A mount could not be made, served or ended.
+    #[error(transparent)]
+    Mount(#[from] mount::MountError),
     /// A command could not be carried out.
     #[error(transparent)]
     Client(#[from] client::ClientError),
@@ -41,14 +45,22 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the way the command was called is to blame.
+    fn is_usage(&self) -> bool {
+        matches!(self.exit_code(), code if code == ExitCode::from(2))
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Serve(error) if error.is_usage() => ExitCode::from(2),
             Failure::Client(error) if error.is_usage() => ExitCode::from(2),
-            Failure::Serve(_) | Failure::Client(_) | Failure::Found | Failure::Declined | Failure::Output(_) => {
-                ExitCode::FAILURE
-            }
+            Failure::Serve(_)
+            | Failure::Mount(_)
+            | Failure::Client(_)
+            | Failure::Found
+            | Failure::Declined
+            | Failure::Output(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -84,6 +96,9 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
         Command::Snapshot(arguments) => commands::run(commands::snapshot::run(&arguments)),
+        Command::Mount(arguments) => mount::run(&arguments),
+        Command::Umount(arguments) => mount::umount(&arguments),
+        Command::Prefetch(arguments) => mount::prefetch(&arguments),
         Command::Where(arguments) => commands::run(commands::locate::run(&arguments)),
         Command::Peer(arguments) => commands::run(commands::peer::run(&arguments)),
         Command::Gc(arguments) => commands::run(commands::gc::run(&arguments)),

@@ -4,4 +4,5 @@
 mod clusters;
 mod crash;
 mod model;
+mod mount;
 mod store;

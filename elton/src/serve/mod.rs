@@ -4,7 +4,7 @@ mod certificate;
 mod collector;
 mod config;
 mod keys;
-mod logging;
+pub mod logging;
 mod peers;
 mod stop;
 

@@ -4,5 +4,6 @@
 mod clusters;
 mod crash;
 mod model;
+mod mount;
 mod store;
 mod volumes;

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod mount;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use federation::types::{
 use serde::Deserialize;
 
 use crate::output::units::{ByteSize, TimeSpan};
+
+pub use mount::{MountArgs, MountProfile, PlaceArgs, PrefetchArgs, StateArgs, UmountArgs};
 
 /// A versioned, S3-compatible object store: every change to a bucket has a number, and every number reads back.
 #[derive(Debug, Parser)]
@@ -31,6 +35,12 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Know other clusters: invite, join, list and remove them.
     Peer(PeerArgs),
+    /// Show a snapshot as a directory.
+    Mount(Box<MountArgs>),
+    /// End a mount.
+    Umount(UmountArgs),
+    /// Bring what a mount would read into the cache.
+    Prefetch(Box<PrefetchArgs>),
     /// Say which clusters have the bodies of an object.
     Where(WhereArgs),
     /// End old numbers by each bucket's rule and give the disk space back.
@@ -56,6 +66,9 @@ impl Command {
             Command::Bucket(arguments) => arguments.client.json,
             Command::Snapshot(arguments) => arguments.client.json,
             Command::Peer(arguments) => arguments.client.json,
+            Command::Mount(arguments) => arguments.client.json,
+            Command::Umount(arguments) => arguments.json,
+            Command::Prefetch(arguments) => arguments.client.json,
             Command::Where(arguments) => arguments.client.json,
             Command::Gc(arguments) => arguments.client.json,
             Command::Du(arguments) => arguments.client.json,
@@ -520,6 +533,9 @@ pub struct StatusArgs {
     /// The server.
     #[command(flatten)]
     pub client: ClientArgs,
+    /// The mounts of this host.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `elton docker-plugin`

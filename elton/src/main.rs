@@ -8,6 +8,7 @@ mod commands;
 mod credentials_file;
 mod data_dir;
 mod docker_plugin;
+mod mount;
 mod output;
 mod panic_hook;
 mod serve;
@@ -30,6 +31,9 @@ pub enum Failure {
     /// The Docker plugin could not start or broke.
     #[error(transparent)]
     DockerPlugin(#[from] docker_plugin::PluginError),
+    /// A mount could not be made, served or ended.
+    #[error(transparent)]
+    Mount(#[from] mount::MountError),
     /// A command could not be carried out.
     #[error(transparent)]
     Client(#[from] client::ClientError),
@@ -45,6 +49,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the way the command was called is to blame.
+    fn is_usage(&self) -> bool {
+        matches!(self.exit_code(), code if code == ExitCode::from(2))
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
@@ -53,6 +62,7 @@ impl Failure {
             Failure::DockerPlugin(error) if error.is_usage() => ExitCode::from(2),
             Failure::Serve(_)
             | Failure::DockerPlugin(_)
+            | Failure::Mount(_)
             | Failure::Client(_)
             | Failure::Found
             | Failure::Declined
@@ -93,6 +103,9 @@ fn main() -> ExitCode {
         Command::Completions(arguments) => commands::completions::run(&arguments),
         Command::Bucket(arguments) => commands::run(commands::bucket::run(&arguments)),
         Command::Snapshot(arguments) => commands::run(commands::snapshot::run(&arguments)),
+        Command::Mount(arguments) => mount::run(&arguments),
+        Command::Umount(arguments) => mount::umount(&arguments),
+        Command::Prefetch(arguments) => mount::prefetch(&arguments),
         Command::Where(arguments) => commands::run(commands::locate::run(&arguments)),
         Command::Peer(arguments) => commands::run(commands::peer::run(&arguments)),
         Command::Gc(arguments) => commands::run(commands::gc::run(&arguments)),

@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -77,9 +78,12 @@ pub struct SessionOptions {
     pub trust_attributes: bool,
 }
 
-/// A mount that answers.
+/// A mount that answers. It goes on when this is dropped; only the kernel ends it.
 pub struct Session {
-    session: BackgroundSession,
+    /// Never dropped: fuser would unmount whatever is mounted there by then, even if ours has long gone.
+    _session: ManuallyDrop<BackgroundSession>,
+    /// Closed when the kernel asks nothing any more.
+    end: mpsc::Receiver<()>,
     mode: Mode,
 }
 
@@ -92,7 +96,8 @@ impl Session {
             MountOption::DefaultPermissions,
             MountOption::NoAtime,
             MountOption::FSName(options.name.clone()),
-            MountOption::Subtype("elton".to_owned()),
+            // Not as `Subtype`, which fuser gives to fusermount3 only.
+            MountOption::CUSTOM("subtype=elton".to_owned()),
         ];
         let effects = [(MountOption::Suid, MountOption::NoSuid), (MountOption::Dev, MountOption::NoDev)];
         config.mount_options.extend(effects.map(|(on, off)| if options.trust_attributes { on } else { off }));
@@ -100,7 +105,9 @@ impl Session {
         config.n_threads = Some(THREADS);
         config.clone_fd = true;
         let offered = Arc::new(Mutex::new(false));
+        let (ends, end) = mpsc::channel();
         let adapter = Adapter {
+            _ends: ends,
             fs,
             runtime,
             profile: options.profile,
@@ -121,7 +128,7 @@ impl Session {
                 Err(error) => Mode::Cached(format!("the kernel refuses passthrough for the cache directory: {error}")),
             },
         };
-        Ok(Session { session: session.spawn()?, mode })
+        Ok(Session { _session: ManuallyDrop::new(session.spawn()?), end, mode })
     }
 
     /// How files are read, and why.
@@ -130,15 +137,10 @@ impl Session {
         &self.mode
     }
 
-    /// Unmounts, and returns when nothing is asked any more.
-    pub fn unmount(self) -> io::Result<()> {
-        self.session.umount_and_join()
-    }
-
-    /// Whether the mount has gone.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.session.guard.is_finished()
+    /// Returns when it was unmounted and nobody uses it any more.
+    pub fn join(self) {
+        // Nothing is ever sent.
+        let _closed = self.end.recv();
     }
 }
 
@@ -150,6 +152,8 @@ pub struct Adapter {
     /// Whether the kernel has passthrough.
     offers_passthrough: Arc<Mutex<bool>>,
     openings: Arc<Mutex<Openings<BackingId>>>,
+    /// Dropped with this.
+    _ends: mpsc::Sender<()>,
 }
 
 impl Adapter {

@@ -5,6 +5,7 @@
 
 mod open;
 mod place;
+mod warm;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,11 +26,13 @@ use crate::persist::Persistent;
 use crate::read::Body;
 use crate::source::{Source, Tree};
 
-pub(crate) use open::Opened;
+pub use open::Opened;
 use place::Recent;
 
 /// How many directories are remembered beside their numbers.
 const DIRECTORIES_MAX: usize = 4096;
+/// How many files are kept open for those who read without opening.
+const UNOPENED_MAX: usize = 512;
 /// How many entries one call of [`Fs::list`] returns, at most.
 const LIST_MAX: usize = 512;
 /// What is in front of a directory's entries: `.` and `..`.
@@ -82,14 +85,16 @@ pub struct Statistics {
 
 /// An entry of a directory that is listed.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub struct Listed {
     /// Where the next one stands.
-    pub(crate) offset: u64,
-    pub(crate) shown: Vec<u8>,
+    pub offset: u64,
+    /// The name that is shown.
+    pub shown: Vec<u8>,
     pub(crate) node: Node,
     /// Its attributes, if they were asked for.
-    pub(crate) attributes: Option<Attributes>,
-    pub(crate) kind: Kind,
+    pub attributes: Option<Attributes>,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// The file system.
@@ -149,7 +154,7 @@ impl Fs {
             bodies: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             files: Mutex::default(),
-            unopened: Mutex::new(Recent::new(DIRECTORIES_MAX)),
+            unopened: Mutex::new(Recent::new(UNOPENED_MAX)),
             lists: Mutex::default(),
             handles: AtomicU64::new(1),
         };
@@ -247,7 +252,7 @@ impl Fs {
 
     /// Entries of a directory from an offset on: zero, or where an earlier entry said that the next one stands. Offsets
     /// are the same for everybody, as long as the bucket is. None at the end.
-    pub(crate) async fn list(&self, inode: Inode, handle: u64, offset: u64, plus: bool) -> Result<Vec<Listed>> {
+    pub async fn list(&self, inode: Inode, handle: u64, offset: u64, plus: bool) -> Result<Vec<Listed>> {
         self.within(async {
             let mut listed = self.dots(inode, offset)?;
             let from = offset.saturating_sub(DOTS);

@@ -26,7 +26,7 @@ pub use adapter::{Adapter, Mode, Profile, Session, SessionOptions};
 pub use attributes::{Attributes, Kind, Ownership};
 pub use cache::{Cache, CacheError};
 pub use error::{Error, Result};
-pub use fs::{Found, Fs, Options, Statistics, View};
+pub use fs::{Found, Fs, Listed, Opened, Options, Statistics, View};
 pub use inode::{Inode, InodeTable, ROOT};
 pub use metrics::{Counters, Metrics};
 pub use source::{NamedSnapshot, Piece, Source, SourceError, Tree};

@@ -56,6 +56,7 @@ pub(crate) struct Body {
     flights: Flights<u64>,
     trees: Vec<OnceLock<Outboard>>,
     fetches: Semaphore,
+    settling: tokio::sync::Mutex<()>,
 }
 
 /// Where its bytes are.
@@ -92,6 +93,7 @@ impl Body {
             flights: Flights::default(),
             trees,
             fetches: Semaphore::new(FETCHES_MAX),
+            settling: tokio::sync::Mutex::default(),
             layout,
             origin,
             cache,
@@ -257,6 +259,9 @@ impl Body {
                 continue;
             };
             let placed = self.layout.pieces()[piece];
+            if mutant::on(Mutant::MountMapBeforeData) {
+                run.clone().for_each(|number| partial.note(number, 0));
+            }
             let (begin, end) = (first.offset - placed.offset, last.offset + last.length - placed.offset);
             let bytes = self.fetch(placed.piece, begin, end - begin).await?;
             let mut rest = bytes;
@@ -273,10 +278,6 @@ impl Body {
     async fn take(&self, partial: &Arc<Partial>, number: u64, group: Group, bytes: Bytes) -> Result<()> {
         if !self.is_right(partial, group, &bytes).await? && !mutant::on(Mutant::MountServeUnverified) {
             return Err(self.damaged());
-        }
-        if mutant::on(Mutant::MountMapBeforeData) {
-            partial.note(number, group.length);
-            tokio::task::yield_now().await;
         }
         let into = partial.clone();
         blocking(move || {
@@ -342,17 +343,22 @@ impl Body {
 
     /// Makes the body a whole one if all of it is here, and the map known if much of it is new.
     async fn settle(&self, partial: Arc<Partial>) -> Result<()> {
-        if partial.is_whole() {
-            let cache = self.cache.clone();
-            let from = partial.clone();
-            let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever completes it makes it whole, once.
-            if matches!(&*stand, Stand::Partial(_)) {
-                *stand = Stand::Whole(Arc::new(cache.promote(&from)?));
+        let cache = self.cache.clone();
+        if !partial.is_whole() {
+            if partial.wants_saving() {
+                blocking(move || partial.save().map(|bytes| cache.added(bytes))).await?;
             }
-        } else if partial.wants_saving() {
-            let cache = self.cache.clone();
-            blocking(move || partial.save().map(|bytes| cache.added(bytes))).await?;
+            return Ok(());
+        }
+        // Several may see that it is whole; one makes it so.
+        let _turn = self.settling.lock().await;
+        if !matches!(self.stand(), Stand::Partial(_)) {
+            return Ok(());
+        }
+        match blocking(move || cache.promote(&partial)).await {
+            Ok(file) => self.set_stand(Stand::Whole(Arc::new(file))),
+            // It is all here, under whatever name.
+            Err(error) => tracing::warn!(%error, key = %self.key(), "a body that is here could not be kept"),
         }
         Ok(())
     }

@@ -272,10 +272,11 @@ def test_systemd_hands_the_socket_over(tmp_path, served, photos):
         ready.settimeout(30)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             early = pool.submit(plugin.call, "Plugin.Activate")
-            command = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            given = listener.fileno()
+            command = f'exec 3<&{given} {given}<&-; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
             env = served.client_env(NOTIFY_SOCKET=str(ready_at), ELTON_STATE=str(tmp_path / "mounts"))
             arguments = ["bash", "-c", command, "bash", *plugin.command()]
-            plugin.process = subprocess.Popen(arguments, pass_fds=[listener.fileno()], env=env)
+            plugin.process = subprocess.Popen(arguments, pass_fds=[given], env=env)
             try:
                 assert b"READY=1" in ready.recv(4096)
                 assert early.result(30) == {"Implements": ["VolumeDriver"]}

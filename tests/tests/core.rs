@@ -4,6 +4,7 @@
 mod clusters;
 mod crash;
 mod model;
+mod mount;
 mod store;
 mod trees;
 mod volumes;

@@ -1,6 +1,7 @@
-//! One request over one connection. Commands make few, so there is nothing to pool.
+//! Requests over connections. Commands make few, each over one of its own; mounts make many, over connections that stay.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,17 +22,24 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are kept.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Connections that are kept for the next requests.
+const IDLE_MAX: usize = 16;
+
 /// Sends requests to one server.
 pub struct Sender {
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
+    idle: Mutex<Vec<Exchange>>,
 }
+
+/// A connection that requests can be sent over.
+type Exchange = http1::SendRequest<Full<Bytes>>;
 
 impl Sender {
     /// Sends to `endpoint`.
     #[must_use]
     pub fn new(endpoint: Endpoint, tls: Option<TlsConnector>) -> Self {
-        Sender { endpoint, tls }
+        Sender { endpoint, tls, idle: Mutex::default() }
     }
 
     /// Where to.
@@ -40,17 +48,51 @@ impl Sender {
         &self.endpoint
     }
 
-    /// Sends a request and returns when the answer begins.
+    /// Sends a request over a connection of its own and returns when the answer begins.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, ClientError> {
+        let mut exchange = self.open().await?;
+        self.begin(&mut exchange, request).await
+    }
+
+    /// Sends a request over a connection that stays, and returns all of the answer.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        while let Some(mut exchange) = self.take_idle() {
+            // The server may have closed it meanwhile, which shows when it is used: then the next one is as good.
+            if exchange.ready().await.is_ok()
+                && let Ok(reply) = self.begin(&mut exchange, request.clone()).await
+            {
+                return self.finish(exchange, reply).await;
+            }
+        }
+        let mut exchange = self.open().await?;
+        let reply = self.begin(&mut exchange, request).await?;
+        self.finish(exchange, reply).await
+    }
+
+    fn take_idle(&self) -> Option<Exchange> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    async fn finish(&self, exchange: Exchange, reply: Reply) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let status = reply.status();
+        let body = reply.whole().await?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(exchange);
+        }
+        Ok((status, body))
+    }
+
+    async fn open(&self) -> Result<Exchange, ClientError> {
         let stream = self.connect().await.map_err(|source| self.no_server(source))?;
         match &self.tls {
-            None => self.exchange(stream, request).await,
+            None => self.handshake(stream).await,
             Some(tls) => {
                 let untrusted = |source| ClientError::Untrusted { endpoint: self.endpoint.clone(), source };
                 let name = ServerName::try_from(self.endpoint.host().to_owned());
                 let name = name.map_err(|error| untrusted(io::Error::other(error)))?;
                 let stream = tls.connect(name, stream).await.map_err(untrusted)?;
-                self.exchange(stream, request).await
+                self.handshake(stream).await
             }
         }
     }
@@ -68,16 +110,19 @@ impl Sender {
         ClientError::NoServer { endpoint: self.endpoint.clone(), source }
     }
 
-    async fn exchange(
+    async fn handshake(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Reply, ClientError> {
-        let broken = |error: hyper::Error| broken(&self.endpoint, &error);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    ) -> Result<Exchange, ClientError> {
+        let (exchange, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&self.endpoint, &error))?;
         // What goes wrong with the connection is seen by the request, too.
         tokio::spawn(async move { connection.await.ok() });
-        let response = sender.send_request(request).await.map_err(broken)?;
+        Ok(exchange)
+    }
+
+    async fn begin(&self, exchange: &mut Exchange, request: Request<Full<Bytes>>) -> Result<Reply, ClientError> {
+        let response = exchange.send_request(request).await.map_err(|error| broken(&self.endpoint, &error))?;
         Ok(Reply { endpoint: self.endpoint.clone(), response, line: Vec::new() })
     }
 }

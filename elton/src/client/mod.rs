@@ -7,6 +7,7 @@ mod sign;
 mod trust;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ::http::{Method, StatusCode};
@@ -153,6 +154,18 @@ pub enum Patience {
 pub struct Client {
     sender: Sender,
     keys: Keys,
+    /// The region that the server was found to have.
+    region: Mutex<String>,
+}
+
+/// All of an answer.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// What is wrong, if it does not say that all went well.
+    pub error: Option<ClientError>,
 }
 
 impl Client {
@@ -162,7 +175,7 @@ impl Client {
         let data = DataDir::new(arguments.data.as_deref());
         let keys = keys::find(&data, |name| std::env::var(name).ok())?;
         let tls = if endpoint.is_https() { Some(trust::connector(arguments.ca_cert.as_deref(), &data)?) } else { None };
-        Ok(Client { sender: Sender::new(endpoint, tls), keys })
+        Ok(Client { sender: Sender::new(endpoint, tls), keys, region: Mutex::new(REGION.to_owned()) })
     }
 
     /// Reads something.
@@ -191,12 +204,23 @@ impl Client {
         self.send(Method::POST, path, to_json(body), Patience::Endless).await
     }
 
+    /// Sends a request over a connection that stays. Returns all of the answer, whatever it says.
+    pub async fn exchange(&self, method: Method, path: &Path, body: Vec<u8>) -> Result<Answer, ClientError> {
+        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let signer = Signer { keys: &self.keys.credentials, region: &region, time: jiff::Timestamp::now() };
+        let request = signer.request(&method, &self.sender.endpoint().authority(), path, body);
+        let (status, body) = self.sender.exchange(request).await?;
+        let error = if status.is_success() { None } else { Some(self.refused(status, &body)) };
+        Ok(Answer { status, body, error })
+    }
+
     async fn send(&self, method: Method, path: &Path, body: Vec<u8>, patience: Patience) -> Result<Reply, ClientError> {
         let mut reply = self.send_for(REGION, &method, path, body.clone(), patience).await?;
         // A server with a region of its own names it when it refuses one that was signed for another.
         let region = reply.header(&X_AMZ_BUCKET_REGION).filter(|region| region != REGION);
         if let (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN, Some(region)) = (reply.status(), region) {
             reply = self.send_for(&region, &method, path, body, patience).await?;
+            *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
         }
         if reply.status().is_success() { Ok(reply) } else { Err(self.refusal(reply).await) }
     }
@@ -230,15 +254,18 @@ impl Client {
 
     async fn refusal(&self, reply: Reply) -> ClientError {
         let status = reply.status();
-        let body = match reply.whole().await {
-            Ok(body) => body,
-            Err(error) => return error,
-        };
-        if let Ok(failure) = serde_json::from_slice::<Failure>(&body) {
+        match reply.whole().await {
+            Ok(body) => self.refused(status, &body),
+            Err(error) => error,
+        }
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        if let Ok(failure) = serde_json::from_slice::<Failure>(body) {
             return ClientError::Refused(failure);
         }
         // Before the admin API is reached, the S3 service refuses in its own words.
-        let text = String::from_utf8_lossy(&body);
+        let text = String::from_utf8_lossy(body);
         match (element(&text, "Code"), element(&text, "Message")) {
             (Some(code), message) => {
                 let message = message.unwrap_or(code).to_owned();
@@ -253,7 +280,9 @@ impl Client {
         }
     }
 
-    fn endpoint(&self) -> Endpoint {
+    /// The server.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
         self.sender.endpoint().clone()
     }
 }

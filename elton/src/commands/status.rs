@@ -3,20 +3,80 @@
 use std::time::Duration;
 
 use gateway::admin::shape::Status;
+use serde::Serialize;
 
 use super::short_time;
 use crate::Failure;
 use crate::cli::StatusArgs;
 use crate::client::{Client, Path, Patience};
+use crate::mount::MountStatus;
 use crate::output::units::{ByteSize, TimeSpan, count};
-use crate::output::{Output, Table};
+use crate::output::{Align, Output, Table};
 
 /// Says how the server is.
 pub async fn run(arguments: &StatusArgs) -> Result<(), Failure> {
     let client = Client::new(&arguments.client)?;
-    let status: Status = client.get(&Path::new(&["status"]), Patience::Ordinary).await?;
-    Output::new(arguments.client.json).show(&status, human)?;
+    let mounts = crate::mount::list(arguments.state.state.as_deref())?;
+    let status: Result<Status, _> = client.get(&Path::new(&["status"]), Patience::Ordinary).await;
+    let status = match status {
+        Ok(status) => status,
+        // A host may have mounts whose server is away.
+        Err(error) if !mounts.is_empty() => {
+            let known = Mounts { error: Some(error.to_string()), mounts };
+            Output::new(arguments.client.json).show(&known, |known| mounts_table(&known.mounts))?;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let all = StatusAndMounts { status, mounts };
+    Output::new(arguments.client.json)
+        .show(&all, |all| format!("{}{}", human(&all.status), mounts_table(&all.mounts)))?;
     Ok(())
+}
+
+/// What a host knows without its server.
+#[derive(Serialize)]
+struct Mounts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    mounts: Vec<MountStatus>,
+}
+
+#[derive(Serialize)]
+struct StatusAndMounts {
+    #[serde(flatten)]
+    status: Status,
+    /// The mounts of this host.
+    mounts: Vec<MountStatus>,
+}
+
+fn mounts_table(mounts: &[MountStatus]) -> String {
+    if mounts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        ("MOUNT", Align::Left),
+        ("AT", Align::Left),
+        ("MODE", Align::Left),
+        ("HITS", Align::Right),
+        ("MISSES", Align::Right),
+        ("FETCHED", Align::Right),
+        ("PROCESS", Align::Left),
+    ]);
+    for MountStatus { record, answers, counters, .. } in mounts {
+        let counters = counters.clone().unwrap_or_default();
+        let process = if *answers { record.pid.to_string() } else { format!("{} does not answer", record.pid) };
+        table.row([
+            record.name(),
+            record.mountpoint.display().to_string(),
+            record.mode.clone(),
+            count(counters.hits),
+            count(counters.misses),
+            ByteSize(counters.body_bytes).to_string(),
+            process,
+        ]);
+    }
+    format!("\n{}", table.render())
 }
 
 fn human(status: &Status) -> String {

@@ -25,7 +25,8 @@ pub(super) fn start(arguments: &MountArgs) -> Result<(), Failure> {
     let path = state.log(&table::absolute(&arguments.directory)?);
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let log: File = log.map_err(|source| MountError::State { path: path.clone(), source })?;
-    let failed = |error: std::io::Error| MountError::Daemon(format!("the mount's process could not be started: {error}"));
+    let failed =
+        |error: std::io::Error| MountError::Daemon(format!("the mount's process could not be started: {error}"));
     let mut child = Command::new(std::env::current_exe().map_err(failed)?)
         .args(std::env::args_os().skip(1))
         .arg("--daemon")
@@ -45,7 +46,8 @@ pub(super) fn start(arguments: &MountArgs) -> Result<(), Failure> {
         Err(_) => {
             let status = child.wait().map_err(failed)?;
             let log = path.display();
-            Err(MountError::Daemon(format!("the mount's process ended ({status}) before it mounted; {log} says more")).into())
+            Err(MountError::Daemon(format!("the mount's process ended ({status}) before it mounted; {log} says more"))
+                .into())
         }
     }
 }

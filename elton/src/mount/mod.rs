@@ -90,7 +90,11 @@ pub fn run(arguments: &MountArgs) -> Result<(), Failure> {
     if arguments.daemon {
         return daemon::serve(arguments);
     }
-    if arguments.foreground { serve::run(arguments, |record| announce(arguments, record)) } else { daemon::start(arguments) }
+    if arguments.foreground {
+        serve::run(arguments, |record| announce(arguments, record))
+    } else {
+        daemon::start(arguments)
+    }
 }
 
 /// Says what was mounted.

@@ -12,23 +12,30 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::pin::Pin;
 use super::source::Server;
-use super::{MountError, MountRecord, StateDir, control, places, state, table};
+use super::{END_TIME_MAX, MountError, MountRecord, StateDir, control, places, state, table};
 use crate::Failure;
 use crate::cli::{LogFormat, MountArgs, MountProfile};
 use crate::client::Client;
 
 /// Mounts, says so, and serves until it is unmounted or told to end.
-pub(super) fn run(
-    arguments: &MountArgs,
-    announce: impl FnOnce(&MountRecord) -> io::Result<()>,
-) -> Result<(), Failure> {
+pub(super) fn run(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io::Result<()>) -> Result<(), Failure> {
     crate::serve::logging::start("info,fuser=error", LogFormat::Text);
+    allow_many_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| MountError::Daemon(format!("no runtime could be made: {error}")))?;
     let served = runtime.block_on(serve(arguments, announce));
-    // What is still being fetched is of no use to anybody.
-    runtime.shutdown_background();
+    // What is still being fetched is of no use to anybody; what was fetched is to be noted.
+    runtime.shutdown_timeout(END_TIME_MAX);
     served
+}
+
+/// Every file that somebody has open is a file of the cache that this process has open, too.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io::Result<()>) -> Result<(), Failure> {
@@ -44,7 +51,8 @@ async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io:
         Some(number) => take_pin(&server, number, &mountpoint).await,
         None => None,
     };
-    let name = number.map_or_else(|| arguments.bucket.bucket.to_string(), |number| format!("{}@{number}", arguments.bucket.bucket));
+    let name = number
+        .map_or_else(|| arguments.bucket.bucket.to_string(), |number| format!("{}@{number}", arguments.bucket.bucket));
     let options = Options { ownership: ownership(arguments), deadline: arguments.deadline.0, ..Options::default() };
     let fs = Fs::new(server.clone(), cache.clone(), metrics, view, options).await;
     let fs = Arc::new(fs.map_err(|source| MountError::Snapshot { what: name.clone(), source })?);
@@ -157,7 +165,10 @@ fn mount(
     };
     let refused = |error: io::Error| {
         let hint = if places::is_root() { "is the module fuse loaded?" } else { "is fuse3 installed?" };
-        MountError::Refused { what: format!("mounting at {}", mountpoint.display()), reason: format!("{error}; {hint}") }
+        MountError::Refused {
+            what: format!("mounting at {}", mountpoint.display()),
+            reason: format!("{error}; {hint}"),
+        }
     };
     let trial = cache.trial().map_err(refused)?;
     Session::mount(fs.clone(), tokio::runtime::Handle::current(), mountpoint, &options, &trial).map_err(refused)
@@ -191,10 +202,7 @@ pub(super) fn open_cache(arguments: &crate::cli::PlaceArgs, metrics: &Arc<Metric
     Ok(Arc::new(cache))
 }
 
-async fn view(
-    arguments: &MountArgs,
-    server: &Server,
-) -> Result<(View, Option<federation::types::Number>), Failure> {
+async fn view(arguments: &MountArgs, server: &Server) -> Result<(View, Option<federation::types::Number>), Failure> {
     if arguments.snapshots {
         if arguments.bucket.snapshot.is_some() {
             let text = "--snapshots shows all snapshots of a bucket: name the bucket alone";
@@ -203,7 +211,8 @@ async fn view(
         return Ok((View::Snapshots, None));
     }
     let snapshot = arguments.bucket.snapshot.as_ref().map(SnapshotRef::to_string);
-    let unread = |error| MountError::Snapshot { what: arguments.bucket.to_string(), source: fuse::Error::Source(error) };
+    let unread =
+        |error| MountError::Snapshot { what: arguments.bucket.to_string(), source: fuse::Error::Source(error) };
     let tree = server.tree(snapshot.as_deref()).await.map_err(unread)?;
     let mut prefix = arguments.prefix.clone().into_bytes();
     if !prefix.is_empty() && !prefix.ends_with(b"/") {

@@ -102,7 +102,8 @@ impl Source for Server {
         let mut parsed = Vec::with_capacity(pages.len());
         while !answer.is_empty() {
             let length = answer.try_get_u32().ok().and_then(|length| usize::try_from(length).ok());
-            let length = length.filter(|length| *length <= answer.len()).ok_or_else(|| unfit("its pages are cut off"))?;
+            let length =
+                length.filter(|length| *length <= answer.len()).ok_or_else(|| unfit("its pages are cut off"))?;
             parsed.push(answer.split_to(length));
         }
         Ok(parsed)
@@ -129,7 +130,9 @@ impl Source for Server {
 fn of_client(error: &ClientError) -> SourceError {
     let text = error.to_string();
     match error {
-        ClientError::NoServer { .. } | ClientError::Broken { .. } | ClientError::TooSlow { .. } => SourceError::Away(text),
+        ClientError::NoServer { .. } | ClientError::Broken { .. } | ClientError::TooSlow { .. } => {
+            SourceError::Away(text)
+        }
         ClientError::Denied { .. } => SourceError::Denied(text),
         ClientError::Endpoint { .. }
         | ClientError::Untrusted { .. }

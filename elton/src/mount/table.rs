@@ -50,8 +50,10 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, MountError> {
 
 /// What is mounted exactly there; of several the one on top.
 pub(super) fn mounted_at(path: &Path) -> Result<Option<Mounted>, MountError> {
-    let table = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| MountError::Refused { what: "reading the table of mounts".into(), reason: error.to_string() })?;
+    let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| MountError::Refused {
+        what: "reading the table of mounts".into(),
+        reason: error.to_string(),
+    })?;
     Ok(table.lines().filter_map(parse).rfind(|mounted| mounted.at == path))
 }
 
@@ -85,7 +87,11 @@ fn fusermount(path: &Path, lazy: bool) -> Result<(), MountError> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    if text.contains("busy") { Err(MountError::Busy(path.to_owned())) } else { Err(refused(path, text.trim().to_owned())) }
+    if text.contains("busy") {
+        Err(MountError::Busy(path.to_owned()))
+    } else {
+        Err(refused(path, text.trim().to_owned()))
+    }
 }
 
 fn refused(path: &Path, reason: String) -> MountError {
@@ -105,7 +111,8 @@ fn parse(line: &str) -> Option<Mounted> {
 fn unescape(text: &str) -> OsString {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((&first, tail)) = rest.split_first() {
-        let digits = tail.first_chunk::<3>().filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits =
+            tail.first_chunk::<3>().filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
                 bytes.push(byte);

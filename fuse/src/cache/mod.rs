@@ -92,6 +92,14 @@ impl Cache {
         &self.folder
     }
 
+    /// An open file in the directory, to try what the kernel can do with files there. It has no name any more.
+    pub fn trial(&self) -> io::Result<File> {
+        let (_, path) = self.unfinished()?;
+        let file = File::open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+
     /// The bytes of a page; none if it is not here. Whoever reads it compares it with its hash.
     pub(crate) fn page(&self, hash: BlobHash, longest: usize) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = missing_is_none(File::open(self.body_path(hash)))? else { return Ok(None) };

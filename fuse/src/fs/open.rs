@@ -19,7 +19,7 @@ use crate::source::Piece;
 const PART_LIST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// An open file.
-pub(crate) struct Opened {
+pub struct Opened {
     body: Arc<Body>,
     ahead: ReadAhead,
 }
@@ -33,7 +33,7 @@ impl Opened {
 
 impl Fs {
     /// Opens a file. Its handle is in use until it is closed.
-    pub(crate) async fn open(&self, inode: Inode) -> Result<(u64, Arc<Opened>)> {
+    pub async fn open(&self, inode: Inode) -> Result<(u64, Arc<Opened>)> {
         let opened = self.within(self.open_unnumbered(inode)).await?;
         let handle = self.handle();
         lock(&self.files).insert(handle, opened.clone());
@@ -41,7 +41,7 @@ impl Fs {
     }
 
     /// Closes a file.
-    pub(crate) fn close(&self, handle: u64) {
+    pub fn close(&self, handle: u64) {
         lock(&self.files).remove(&handle);
     }
 

@@ -14,7 +14,11 @@ const OBJECTS_MAX: usize = 16;
 
 impl Fs {
     /// Brings all objects whose key is wanted into the cache. `progress` hears of each. Returns how many there were and how many bytes they have.
-    pub async fn warm(&self, wanted: impl Fn(&[u8]) -> bool, mut progress: impl FnMut(Statistics)) -> Result<Statistics> {
+    pub async fn warm(
+        &self,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut progress: impl FnMut(Statistics),
+    ) -> Result<Statistics> {
         let top = lock(&self.directories).get(&ROOT).ok_or(Error::NotDirectory)?;
         let mut open: Vec<Arc<Directory>> = vec![top];
         let mut done = Statistics::default();

@@ -1,5 +1,6 @@
 //! Trees against a map of paths to entries, at every size, and against pages that lie.
 
+mod children;
 mod hostile;
 mod model;
 mod shape;

@@ -180,11 +180,11 @@ def listed(raw, bucket, **query) -> tuple[list[tuple], int]:
         more = {"continuation-token": token} if token else {}
         reply = raw.request("GET", raw.path(bucket), {"list-type": "2", **query, **more})
         assert reply.status == 200, reply
-        document = reply.xml()
-        for item in document.iterfind("{*}Contents"):
-            items.append(tuple(item.findtext("{*}" + name) for name in ("Key", "Size", "ETag", "LastModified")))
+        document = reply.xml
+        for item in document.iterfind("Contents"):
+            items.append(tuple(item.findtext(name) for name in ("Key", "Size", "ETag", "LastModified")))
         number = number or reply.number
-        token = document.findtext("{*}NextContinuationToken")
+        token = document.findtext("NextContinuationToken")
         if token is None:
             return items, number
 

@@ -56,7 +56,7 @@ pub use partial::PartialCopy;
 pub use pin::PinInfo;
 pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
-pub(crate) use tree::{KeptPages, PAGES_PER_REQUEST_MAX, absent as not_in_snapshot, kept_root};
+pub(crate) use tree::{KeptPages, PAGES_PER_REQUEST_MAX, absent as not_in_snapshot, check_page_count, kept_root};
 pub use tree::{Tree, TreeWork};
 
 pub use crate::catalog::Durability;

@@ -153,10 +153,7 @@ impl Master {
         directory: &[u8],
         pages: Vec<PageHash>,
     ) -> Result<Vec<Bytes>> {
-        if !(1..=PAGES_PER_REQUEST_MAX).contains(&pages.len()) {
-            let reason = format!("1 to {PAGES_PER_REQUEST_MAX} pages can be asked for at once, not {}", pages.len());
-            return Err(Error::InvalidRequest { reason });
-        }
+        check_page_count(pages.len())?;
         let tree = self.tree_directory(&BucketAt::at(bucket.clone(), SnapshotRef::Number(number)), directory).await?;
         let (name, directory, trees) = (bucket.clone(), directory.to_vec(), Arc::clone(&self.trees));
         self.in_tree(&tree, move |kept, root| {
@@ -210,6 +207,15 @@ impl Master {
             self.root_of(bucket, number).await?;
         }
     }
+}
+
+/// Refuses requests that name no page or too many.
+pub(crate) fn check_page_count(count: usize) -> Result<()> {
+    if (1..=PAGES_PER_REQUEST_MAX).contains(&count) {
+        return Ok(());
+    }
+    let reason = format!("1 to {PAGES_PER_REQUEST_MAX} pages can be asked for at once, not {count}");
+    Err(Error::InvalidRequest { reason })
 }
 
 fn directory_name(directory: &[u8]) -> String {

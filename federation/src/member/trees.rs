@@ -13,8 +13,8 @@ use crate::catalog::rows::{BucketRow, Record, RootRow};
 use crate::catalog::{KeyRange, Table, View, keys};
 use crate::error::{Error, Result};
 use crate::master::{
-    After, KeptPages, ListItem, ListPage, ListQuery, PAGES_PER_REQUEST_MAX, PinInfo, Tree, Version, kept_root,
-    not_in_snapshot,
+    After, KeptPages, ListItem, ListPage, ListQuery, PAGES_PER_REQUEST_MAX, PinInfo, Tree, Version, check_page_count,
+    kept_root, not_in_snapshot,
 };
 use crate::peer::message::{self, PageBytes, TreeTold};
 use crate::snapshot::{
@@ -90,6 +90,7 @@ impl Member {
         directory: &[u8],
         pages: Vec<PageHash>,
     ) -> Result<Vec<Bytes>> {
+        check_page_count(pages.len())?;
         let at = BucketAt::at(linked.name.clone(), SnapshotRef::Number(number));
         let tree = self.tree(linked, &at, directory).await?;
         let path = directory.to_vec();

@@ -172,7 +172,9 @@ fn parse_time(text: &str) -> Option<(i64, u32)> {
 pub fn extended(entry: &Entry, ownership: Ownership) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![("user.elton.etag".to_owned(), entry.etag.to_string().into_bytes())];
     all.extend(metadata(entry, "xattr").into_iter().flat_map(stored).filter_map(|(name, value)| {
-        let plain = name.starts_with("user.") || ownership.trust;
+        // What begins so is said by the mount and by nobody else.
+        let ours = name.starts_with("user.elton.");
+        let plain = !ours && (name.starts_with("user.") || ownership.trust);
         let shown = if plain { name } else { format!("{UNTRUSTED}{name}") };
         (shown.len() <= 255 && !shown.contains('\0')).then_some((shown, value))
     }));

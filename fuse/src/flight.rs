@@ -32,6 +32,21 @@ impl<K: Hash + Eq + Copy> Flights<K> {
         Flight { flights: self, keys }
     }
 
+    /// Takes on a key, as soon as nobody else has it.
+    pub async fn turn(&self, key: K) -> Flight<'_, K> {
+        loop {
+            let landing = self.landing();
+            tokio::pin!(landing);
+            // From now on nothing lands unnoticed.
+            landing.as_mut().enable();
+            let flight = self.begin([key]);
+            if !flight.keys().is_empty() {
+                return flight;
+            }
+            landing.await;
+        }
+    }
+
     /// What ends when something lands. It has to be made before looking at what is missing.
     pub fn landing(&self) -> tokio::sync::futures::Notified<'_> {
         self.landed.notified()

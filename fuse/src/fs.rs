@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use federation::snapshot;
 use federation::types::BlobHash;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::attributes::{Attributes, Kind, Ownership, extended};
 use crate::cache::Cache;
 use crate::directory::{Batch, Directory, DirectoryEntry, Item};
 use crate::error::{Error, Result};
+use crate::flight::Flights;
 use crate::inode::{Inode, InodeTable, Node, Place, ROOT};
 use crate::metrics::{Metrics, add};
 use crate::pages::TreeReader;
@@ -37,6 +39,8 @@ const UNOPENED_MAX: usize = 512;
 const LIST_MAX: usize = 512;
 /// What is in front of a directory's entries: `.` and `..`.
 const DOTS: u64 = 2;
+/// How many directories are asked about at the same time while one that they are in is listed.
+const DIRECTORIES_AT_ONCE: usize = 16;
 
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +112,8 @@ pub struct Fs {
     inodes: Mutex<InodeTable>,
     directories: Mutex<Recent<Inode, Arc<Directory>>>,
     snapshots: Mutex<HashMap<Box<[u8]>, Tree>>,
-    bodies: Mutex<HashMap<BlobHash, Weak<Body>>>,
-    opening: tokio::sync::Mutex<()>,
+    bodies: Arc<Mutex<HashMap<BlobHash, Weak<Body>>>>,
+    opening: Arc<Flights<BlobHash>>,
     files: Mutex<HashMap<u64, Arc<Opened>>>,
     /// What is read without having been opened.
     unopened: Mutex<Recent<Inode, Arc<Opened>>>,
@@ -151,8 +155,8 @@ impl Fs {
             reader,
             directories: Mutex::new(Recent::new(DIRECTORIES_MAX)),
             snapshots: Mutex::default(),
-            bodies: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            bodies: Arc::default(),
+            opening: Arc::default(),
             files: Mutex::default(),
             unopened: Mutex::new(Recent::new(UNOPENED_MAX)),
             lists: Mutex::default(),
@@ -362,7 +366,8 @@ impl Fs {
                 Item::Directory { name, root } => self.of_directory(&directory.below(name, root.clone())).await,
             }
         });
-        futures_util::future::try_join_all(each).await
+        // Each directory may be a question: not all of them at once.
+        futures_util::stream::iter(each).buffered(DIRECTORIES_AT_ONCE).try_collect().await
     }
 
     /// The batch that has an entry, and how many of its entries stand before that.

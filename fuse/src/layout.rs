@@ -6,6 +6,9 @@ use federation::types::{BlobHash, Part};
 
 use crate::source::Piece;
 
+/// The longest file: more than S3 has, and few enough groups to keep account of.
+const SIZE_MAX: u64 = 1 << 46;
+
 /// The pieces of a file, in order, none of them empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -47,9 +50,13 @@ impl Placed {
 }
 
 impl Layout {
-    /// The layout of an object; `None` where its list of parts has to be read first ([`Layout::listed`]).
+    /// The layout of an object; `None` where its list of parts has to be read first ([`Layout::listed`]), or where it is
+    /// larger than any is.
     #[must_use]
     pub fn of(entry: &Entry) -> Option<Layout> {
+        if entry.size > SIZE_MAX {
+            return None;
+        }
         match &entry.content {
             Content::Empty => Some(Layout::new([])),
             Content::Whole(hash) => Some(Layout::new([Piece { hash: *hash, length: entry.size }])),
@@ -68,7 +75,7 @@ impl Layout {
             standing.or_else(|| part.piece.map(|piece| Piece { hash: piece.hash(), length: piece.length() }))
         });
         let layout = Layout::new(pieces.filter(|piece| piece.length > 0));
-        (layout.size == entry.size).then_some(layout)
+        (layout.size == entry.size && layout.size <= SIZE_MAX).then_some(layout)
     }
 
     /// The layout of a single piece.

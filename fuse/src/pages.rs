@@ -123,8 +123,11 @@ impl TreeReader {
             }
         }
         let (cache, kept) = (self.cache.clone(), hashes.iter().copied().zip(pages.clone()).collect::<Vec<_>>());
-        blocking(move || kept.iter().try_for_each(|(hash, bytes)| cache.keep(BlobHash(hash.0), bytes).map(drop)))
-            .await?;
+        let kept =
+            blocking(move || kept.iter().try_for_each(|(hash, bytes)| cache.keep(BlobHash(hash.0), bytes).map(drop)));
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "pages could not be kept in the cache; they will be fetched again");
+        }
         for (hash, bytes) in hashes.into_iter().zip(pages) {
             self.memory.put(hash, bytes);
         }

@@ -41,7 +41,7 @@ pub struct ProcessMounter {
     arguments: Vec<OsString>,
     root: PathBuf,
     /// Where a `statfs` has not come back yet: another one would wait beside it.
-    waiting: Arc<Mutex<BTreeSet<PathBuf>>>,
+    waiting: Arc<Mutex<BTreeSet<(PathBuf, String)>>>,
 }
 
 impl ProcessMounter {
@@ -123,21 +123,23 @@ impl Mounter for ProcessMounter {
 
     async fn probe(&self, at: &Path) -> Probe {
         // The list of mounts is asked first, for it always answers.
-        match blocking(at, "found", is_mounted).await {
-            Ok(true) => {}
-            Ok(false) => return Probe::Nothing,
+        let device = match blocking(at, "found", mounted_device).await {
+            Ok(Some(device)) => device,
+            Ok(None) => return Probe::Nothing,
             Err(error) => {
                 tracing::warn!(%error, "the mounts of this host cannot be read");
                 return Probe::Silent;
             }
-        }
-        if !lock(&self.waiting).insert(at.to_owned()) {
+        };
+        // Of this mount, and not of one that was there before.
+        let asked_about = (at.to_owned(), device);
+        if !lock(&self.waiting).insert(asked_about.clone()) {
             return Probe::Silent;
         }
-        let (waiting, place) = (self.waiting.clone(), at.to_owned());
+        let waiting = self.waiting.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            let found = ask(&place);
-            lock(&waiting).remove(&place);
+            let found = ask(&asked_about.0);
+            lock(&waiting).remove(&asked_about);
             found
         });
         match tokio::time::timeout(PROBE_TIME_MAX, asked).await {
@@ -154,7 +156,7 @@ impl Mounter for ProcessMounter {
     }
 }
 
-fn lock(waiting: &Mutex<BTreeSet<PathBuf>>) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+fn lock<T>(waiting: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -170,7 +172,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn is_mounted(at: &Path) -> io::Result<bool> {
-    Ok(mountinfo::own()?.iter().any(|line| line.at == at))
+    Ok(mounted_device(at)?.is_some())
+}
+
+/// The device of what is mounted there; of several the one on top.
+fn mounted_device(at: &Path) -> io::Result<Option<String>> {
+    Ok(mountinfo::own()?.into_iter().rfind(|line| line.at == at).map(|line| line.device))
 }
 
 fn ask(at: &Path) -> Probe {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway::server::X_AMZ_BUCKET_REGION;
 use http::{HeaderName, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -35,6 +36,16 @@ pub struct Sender {
 /// A connection that requests can be sent over.
 type Exchange = http1::SendRequest<Full<Bytes>>;
 
+/// All of an answer, as it came.
+pub struct Exchanged {
+    /// Its status.
+    pub status: StatusCode,
+    /// The region that the server says it has.
+    pub region: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 impl Sender {
     /// Sends to `endpoint`.
     #[must_use]
@@ -55,7 +66,7 @@ impl Sender {
     }
 
     /// Sends a request over a connection that stays, and returns all of the answer.
-    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Exchanged, ClientError> {
         while let Some(mut exchange) = self.take_idle() {
             // The server may have closed it meanwhile, which shows when it is used: then the next one is as good.
             if exchange.ready().await.is_ok()
@@ -73,14 +84,14 @@ impl Sender {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    async fn finish(&self, exchange: Exchange, reply: Reply) -> Result<(StatusCode, Vec<u8>), ClientError> {
-        let status = reply.status();
+    async fn finish(&self, exchange: Exchange, reply: Reply) -> Result<Exchanged, ClientError> {
+        let (status, region) = (reply.status(), reply.header(&X_AMZ_BUCKET_REGION));
         let body = reply.whole().await?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_MAX {
             idle.push(exchange);
         }
-        Ok((status, body))
+        Ok(Exchanged { status, region, body })
     }
 
     async fn open(&self) -> Result<Exchange, ClientError> {

@@ -21,7 +21,7 @@ use crate::data_dir::DataDir;
 
 pub use endpoint::Endpoint;
 pub use http::Reply;
-use http::Sender;
+use http::{Exchanged, Sender};
 use keys::Keys;
 use sign::Signer;
 
@@ -206,19 +206,32 @@ impl Client {
 
     /// Sends a request over a connection that stays. Returns all of the answer, whatever it says.
     pub async fn exchange(&self, method: Method, path: &Path, body: Vec<u8>) -> Result<Answer, ClientError> {
-        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let signer = Signer { keys: &self.keys.credentials, region: &region, time: jiff::Timestamp::now() };
-        let request = signer.request(&method, &self.sender.endpoint().authority(), path, body);
-        let (status, body) = self.sender.exchange(request).await?;
+        let known = self.region.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut exchanged = self.exchange_for(&known, &method, path, body.clone()).await?;
+        if let Some(region) = other_region(exchanged.status, exchanged.region.take(), &known) {
+            exchanged = self.exchange_for(&region, &method, path, body).await?;
+            *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
+        }
+        let Exchanged { status, body, .. } = exchanged;
         let error = if status.is_success() { None } else { Some(self.refused(status, &body)) };
         Ok(Answer { status, body, error })
     }
 
+    async fn exchange_for(
+        &self,
+        region: &str,
+        method: &Method,
+        path: &Path,
+        body: Vec<u8>,
+    ) -> Result<Exchanged, ClientError> {
+        let signer = Signer { keys: &self.keys.credentials, region, time: jiff::Timestamp::now() };
+        let request = signer.request(method, &self.sender.endpoint().authority(), path, body);
+        self.sender.exchange(request).await
+    }
+
     async fn send(&self, method: Method, path: &Path, body: Vec<u8>, patience: Patience) -> Result<Reply, ClientError> {
         let mut reply = self.send_for(REGION, &method, path, body.clone(), patience).await?;
-        // A server with a region of its own names it when it refuses one that was signed for another.
-        let region = reply.header(&X_AMZ_BUCKET_REGION).filter(|region| region != REGION);
-        if let (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN, Some(region)) = (reply.status(), region) {
+        if let Some(region) = other_region(reply.status(), reply.header(&X_AMZ_BUCKET_REGION), REGION) {
             reply = self.send_for(&region, &method, path, body, patience).await?;
             *self.region.lock().unwrap_or_else(PoisonError::into_inner) = region;
         }
@@ -285,6 +298,12 @@ impl Client {
     pub fn endpoint(&self) -> Endpoint {
         self.sender.endpoint().clone()
     }
+}
+
+/// A server with a region of its own names it when it refuses a request that was signed for another.
+fn other_region(status: StatusCode, named: Option<String>, signed: &str) -> Option<String> {
+    let refused = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+    named.filter(|region| refused && region != signed)
 }
 
 fn to_json(body: &impl Serialize) -> Vec<u8> {

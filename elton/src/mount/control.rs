@@ -30,23 +30,33 @@ pub struct MountStatus {
     pub inodes: Option<u64>,
 }
 
-/// Answers on the socket of a mount for as long as it is polled.
-pub(super) async fn serve(
-    state: StateDir,
-    record: MountRecord,
-    fs: Arc<fuse::Fs>,
-) -> Result<std::convert::Infallible, MountError> {
+/// How long it waits where a connection cannot be taken: too many files may be open, which passes.
+const ACCEPT_WAIT: Duration = Duration::from_secs(1);
+
+/// Makes the socket of a mount.
+pub(super) fn bind(state: &StateDir, record: &MountRecord) -> Result<UnixListener, MountError> {
     let failed = |source| MountError::State { path: state.path().to_owned(), source };
     let folder = std::fs::File::open(state.path()).map_err(failed)?;
-    let path = address(&folder, &record);
+    let path = address(&folder, record);
     // One that a killed process left.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&path).map_err(failed)?;
+    UnixListener::bind(&path).map_err(failed)
+}
+
+/// Answers on the socket of a mount for as long as it is polled. The mount does not depend on it.
+pub(super) async fn serve(listener: UnixListener, record: MountRecord, fs: Arc<fuse::Fs>) -> std::convert::Infallible {
     loop {
-        let (stream, _) = listener.accept().await.map_err(failed)?;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a question on the control socket could not be taken");
+                tokio::time::sleep(ACCEPT_WAIT).await;
+                continue;
+            }
+        };
         let (record, fs) = (record.clone(), fs.clone());
         tokio::spawn(async move {
             let counters = Some(fs.metrics().counters());

@@ -15,46 +15,66 @@ const LIFE: Duration = Duration::from_secs(600);
 /// How often it is renewed. Two may fail.
 const RENEWAL: Duration = Duration::from_secs(180);
 
-/// A pin.
+/// How soon it is tried again to pin what is not pinned.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A pin, or the wish for one.
 pub(super) struct Pin {
     server: Arc<Server>,
     number: Number,
-    id: String,
+    id: Option<String>,
 }
 
 impl Pin {
-    /// Pins a snapshot.
-    pub(super) async fn take(server: Arc<Server>, number: Number, mountpoint: &str) -> Result<Pin, SourceError> {
-        let id = create(&server, number, mountpoint).await?;
-        Ok(Pin { server, number, id })
+    /// Pins a snapshot. If that fails now, [`Pin::keep`] tries again.
+    pub(super) async fn take(server: Arc<Server>, number: Number, mountpoint: &str) -> Pin {
+        let mut pin = Pin { server, number, id: None };
+        pin.create(mountpoint).await;
+        pin
     }
 
-    pub(super) fn id(&self) -> &str {
-        &self.id
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Renews it for ever.
     pub(super) async fn keep(&mut self, mountpoint: &str) {
         loop {
+            let Some(id) = &self.id else {
+                tokio::time::sleep(RETRY).await;
+                self.create(mountpoint).await;
+                continue;
+            };
             tokio::time::sleep(RENEWAL).await;
-            let path = self.server.path(&["pins", &self.id]);
+            let path = self.server.path(&["pins", id]);
             let body = shape::RenewPin { seconds: LIFE.as_secs() };
             let renewed: Result<shape::Pin, _> = self.server.ask_json(Method::PUT, &path, json(&body)).await;
             match renewed {
                 Ok(_) => {}
                 // It ended while we or the server were away. The number may still be there.
-                Err(SourceError::Gone(_)) => match create(&self.server, self.number, mountpoint).await {
-                    Ok(id) => self.id = id,
-                    Err(error) => tracing::warn!(%error, "the mount's pin has ended: its snapshot may be collected"),
-                },
+                Err(SourceError::Gone(_)) => {
+                    self.id = None;
+                    self.create(mountpoint).await;
+                }
                 Err(error) => tracing::warn!(%error, "the mount's pin could not be renewed; it is tried again"),
             }
         }
     }
 
+    async fn create(&mut self, mountpoint: &str) {
+        match create(&self.server, self.number, mountpoint).await {
+            Ok(id) => self.id = Some(id),
+            Err(error) => tracing::warn!(
+                %error,
+                "the server does not pin the snapshot, which lasts only as long as the bucket's rule or a tag keeps it; it is tried again"
+            ),
+        }
+    }
+
     /// Lets go of it.
     pub(super) async fn release(self) {
-        let path = self.server.path(&["pins", &self.id]);
+        let Some(id) = &self.id else { return };
+        let path = self.server.path(&["pins", id]);
         if let Err(error) = self.server.ask(Method::DELETE, &path, Vec::new()).await {
             tracing::info!(%error, "the mount's pin was not removed; it ends by itself");
         }

@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 /// The state directory.
 pub(super) fn state(given: Option<&Path>) -> PathBuf {
-    given.map_or_else(|| place("/var/lib/elton/mounts", "XDG_STATE_HOME", ".local/state"), Path::to_owned)
+    given.map_or_else(|| place("/var/lib/elton/mounts", "XDG_STATE_HOME", ".local/state"), absolute)
 }
 
 /// The cache directory.
 pub(super) fn cache(given: Option<&Path>) -> PathBuf {
-    given.map_or_else(|| place("/var/cache/elton", "XDG_CACHE_HOME", ".cache"), Path::to_owned)
+    given.map_or_else(|| place("/var/cache/elton", "XDG_CACHE_HOME", ".cache"), absolute)
+}
+
+/// A mount leaves the directory that it was started in. A path that cannot be made absolute is empty, and refused where it is used.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Root's place, or the user's as the XDG base directories say.

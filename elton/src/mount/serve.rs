@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use federation::clock::SystemClock;
 use federation::ids::SystemIds;
-use federation::types::SnapshotRef;
+use federation::types::{Number, SnapshotRef};
 use fuse::{Cache, Fs, Metrics, Mode, Options, Ownership, Profile, Session, SessionOptions, Source as _, View};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,6 +40,8 @@ fn allow_many_files() {
 
 async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io::Result<()>) -> Result<(), Failure> {
     let state_dir = StateDir::find(arguments.places.state.state.as_deref())?;
+    // Who else wants to mount there waits until it is known what is there.
+    let turn = state_dir.lock(&table::absolute(&arguments.directory)?)?;
     let mountpoint = free_mountpoint(arguments, &state_dir)?;
     let metrics = Arc::new(Metrics::default());
     let cache = open_cache(&arguments.places, &metrics)?;
@@ -48,15 +50,64 @@ async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io:
     let server = Arc::new(Server::new(client, arguments.bucket.bucket.clone(), arguments.deadline.0));
     let (view, number) = view(arguments, &server).await?;
     let mut pin = match number {
-        Some(number) => take_pin(&server, number, &mountpoint).await,
+        Some(number) => Some(Pin::take(server.clone(), number, &mountpoint.display().to_string()).await),
         None => None,
     };
-    let name = number
-        .map_or_else(|| arguments.bucket.bucket.to_string(), |number| format!("{}@{number}", arguments.bucket.bucket));
+    let fs = show(arguments, server, cache.clone(), metrics, view, number).await;
+    let served = match fs {
+        Ok(fs) => {
+            let place = Place { state_dir: &state_dir, mountpoint, endpoint, turn };
+            mounted(arguments, place, &fs, &cache, number, pin.as_mut(), announce).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    if let Some(pin) = pin {
+        pin.release().await;
+    }
+    served
+}
+
+async fn show(
+    arguments: &MountArgs,
+    server: Arc<Server>,
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    view: View,
+    number: Option<Number>,
+) -> Result<Arc<Fs>, MountError> {
     let options = Options { ownership: ownership(arguments), deadline: arguments.deadline.0, ..Options::default() };
-    let fs = Fs::new(server.clone(), cache.clone(), metrics, view, options).await;
-    let fs = Arc::new(fs.map_err(|source| MountError::Snapshot { what: name.clone(), source })?);
-    let session = mount(arguments, &fs, &cache, &mountpoint, name)?;
+    let fs = Fs::new(server, cache, metrics, view, options).await;
+    fs.map(Arc::new).map_err(|source| MountError::Snapshot { what: name(arguments, number), source })
+}
+
+/// What is mounted, by its name.
+fn name(arguments: &MountArgs, number: Option<Number>) -> String {
+    let bucket = &arguments.bucket.bucket;
+    number.map_or_else(|| bucket.to_string(), |number| format!("{bucket}@{number}"))
+}
+
+/// Where it is mounted, and from where.
+struct Place<'a> {
+    state_dir: &'a StateDir,
+    mountpoint: PathBuf,
+    endpoint: String,
+    /// Held until it is announced.
+    turn: std::fs::File,
+}
+
+/// Mounts, and serves until the end.
+async fn mounted(
+    arguments: &MountArgs,
+    place: Place<'_>,
+    fs: &Arc<Fs>,
+    cache: &Cache,
+    number: Option<Number>,
+    pin: Option<&mut Pin>,
+    announce: impl FnOnce(&MountRecord) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let Place { state_dir, mountpoint, endpoint, turn } = place;
+    let session = mount(arguments, fs, cache, &mountpoint, name(arguments, number))?;
+    let device = table::mounted_at(&mountpoint)?.filter(table::Mounted::is_ours).map(|mounted| mounted.device);
     let record = MountRecord {
         bucket: arguments.bucket.bucket.to_string(),
         number: number.map(|number| number.0),
@@ -72,15 +123,17 @@ async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io:
         cache: cache.folder().to_owned(),
         log: arguments.daemon.then(|| state_dir.log(&mountpoint)),
         since: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        pin: pin.as_ref().map(|pin| pin.id().to_owned()),
+        pin: pin.as_ref().and_then(|pin| pin.id().map(ToOwned::to_owned)),
         mountpoint,
     };
-    let served = until_the_end(&state_dir, &record, &fs, session, pin.as_mut(), announce).await;
+    let announce = |record: &MountRecord| {
+        drop(turn);
+        announce(record)
+    };
+    let mount = Mount { record: &record, device: device.as_deref() };
+    let served = until_the_end(state_dir, &mount, fs, session, pin, announce).await;
     if served.is_err() {
-        end(&record);
-    }
-    if let Some(pin) = pin {
-        pin.release().await;
+        mount.end();
     }
     state_dir.forget_own(&record)?;
     served
@@ -89,18 +142,20 @@ async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io:
 /// Notes the mount, answers for it, and waits for its end.
 async fn until_the_end(
     state_dir: &StateDir,
-    record: &MountRecord,
+    mount: &Mount<'_>,
     fs: &Arc<Fs>,
     session: Session,
     pin: Option<&mut Pin>,
     announce: impl FnOnce(&MountRecord) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let unusable = |source| MountError::State { path: state_dir.path().to_owned(), source };
+    let record = mount.record;
     let mut ended = tokio::task::spawn_blocking(move || session.join());
     let mut stop = signal(SignalKind::terminate()).map_err(unusable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
     state_dir.write(record)?;
     answers(&record.mountpoint).await?;
+    let listener = control::bind(state_dir, record)?;
     announce(record)?;
     // The directory that it was started in is not to be kept from being unmounted.
     std::env::set_current_dir("/").map_err(unusable)?;
@@ -111,7 +166,7 @@ async fn until_the_end(
             None => std::future::pending().await,
         }
     };
-    let control = control::serve(state_dir.clone(), record.clone(), fs.clone());
+    let control = control::serve(listener, record.clone(), fs.clone());
     tokio::pin!(keep_pin, control);
     loop {
         tokio::select! {
@@ -120,17 +175,33 @@ async fn until_the_end(
                 return Ok(());
             }
             () = &mut keep_pin => {}
-            failed = &mut control => failed.map(|never| match never {})?,
-            _ = stop.recv() => end(record),
-            _ = interrupt.recv() => end(record),
+            never = &mut control => match never {},
+            _ = stop.recv() => mount.end(),
+            _ = interrupt.recv() => mount.end(),
         }
     }
 }
 
-/// Unmounts. Whoever still uses the mount goes on, and so does this process until they have ended.
-fn end(record: &MountRecord) {
-    if let Err(error) = table::unmount(&record.mountpoint, true) {
-        tracing::warn!(%error, "the mount could not be ended");
+/// A mount of this process.
+struct Mount<'a> {
+    record: &'a MountRecord,
+    /// Which file system it is, if the kernel's table had it.
+    device: Option<&'a str>,
+}
+
+impl Mount<'_> {
+    /// Unmounts, if it still is what stands there. Whoever still uses it goes on, and so does this process until they
+    /// have ended.
+    fn end(&self) {
+        let mountpoint = &self.record.mountpoint;
+        let ended = table::mounted_at(mountpoint).and_then(|top| match top {
+            Some(top) if Some(top.device.as_str()) == self.device => table::unmount(mountpoint, true),
+            // It was detached before, and what is there now is another's.
+            Some(_) | None => Ok(()),
+        });
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the mount could not be ended");
+        }
     }
 }
 
@@ -202,7 +273,7 @@ pub(super) fn open_cache(arguments: &crate::cli::PlaceArgs, metrics: &Arc<Metric
     Ok(Arc::new(cache))
 }
 
-async fn view(arguments: &MountArgs, server: &Server) -> Result<(View, Option<federation::types::Number>), Failure> {
+async fn view(arguments: &MountArgs, server: &Server) -> Result<(View, Option<Number>), Failure> {
     if arguments.snapshots {
         if arguments.bucket.snapshot.is_some() {
             let text = "--snapshots shows all snapshots of a bucket: name the bucket alone";
@@ -220,20 +291,6 @@ async fn view(arguments: &MountArgs, server: &Server) -> Result<(View, Option<fe
     }
     let number = tree.number;
     Ok((View::Snapshot(tree, prefix), Some(number)))
-}
-
-async fn take_pin(
-    server: &Arc<Server>,
-    number: federation::types::Number,
-    mountpoint: &std::path::Path,
-) -> Option<Pin> {
-    match Pin::take(server.clone(), number, &mountpoint.display().to_string()).await {
-        Ok(pin) => Some(pin),
-        Err(error) => {
-            tracing::warn!(%error, "the server does not pin the snapshot: it lasts only as long as the bucket's rule or a tag keeps it");
-            None
-        }
-    }
 }
 
 /// Root shows the owners that the metadata names; everybody else owns what they mount.

@@ -98,6 +98,14 @@ impl StateDir {
         format!("{}.socket", id(mountpoint))
     }
 
+    /// Waits until nobody else is about to mount there; it is given back when the file is dropped.
+    pub fn lock(&self, mountpoint: &Path) -> Result<fs::File, MountError> {
+        let path = self.0.join(format!("{}.lock", id(mountpoint)));
+        let file = fs::File::create(&path).map_err(|source| self.unusable(source))?;
+        file.lock().map_err(|source| self.unusable(source))?;
+        Ok(file)
+    }
+
     fn note(&self, mountpoint: &Path) -> PathBuf {
         self.0.join(format!("{}.json", id(mountpoint)))
     }

@@ -23,6 +23,8 @@ pub(super) struct Mounted {
     pub(super) kind: String,
     /// What it calls itself: of ours `bucket@number`.
     pub(super) name: String,
+    /// The file system's device, `MAJOR:MINOR`, which no other has as long as it is there.
+    pub(super) device: String,
 }
 
 impl Mounted {
@@ -101,10 +103,11 @@ fn refused(path: &Path, reason: String) -> MountError {
 /// A line of `/proc/self/mountinfo`: the mountpoint is the fifth field; behind a lone `-` stand type and name.
 fn parse(line: &str) -> Option<Mounted> {
     let (own, system) = line.split_once(" - ")?;
-    let at = unescape(own.split(' ').nth(4)?);
+    let mut own = own.split(' ').skip(2);
+    let (device, _root, at) = (own.next()?.to_owned(), own.next()?, unescape(own.next()?));
     let mut system = system.split(' ');
     let (kind, name) = (system.next()?.to_owned(), system.next()?);
-    Some(Mounted { at: at.into(), kind, name: unescape(name).to_string_lossy().into_owned() })
+    Some(Mounted { at: at.into(), kind, name: unescape(name).to_string_lossy().into_owned(), device })
 }
 
 /// The kernel writes blanks and backslashes as three octal digits.
@@ -142,6 +145,7 @@ mod tests {
         let mounted = parse(line).expect("a mount");
         assert_eq!(mounted.at, Path::new(r"/mnt/a b\c"));
         assert_eq!((mounted.kind.as_str(), mounted.name.as_str()), ("fuse.elton", "photos@42"));
+        assert_eq!(mounted.device, "0:52");
         assert!(mounted.is_ours());
         assert!(parse("nonsense").is_none());
         assert_eq!(mounted_at(Path::new("/")).expect("readable").map(|root| root.at), Some("/".into()));

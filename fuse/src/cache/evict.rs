@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::missing_is_none;
+use super::{is_named, missing_is_none};
 
 /// Something that could go.
 struct Candidate {
@@ -62,7 +62,8 @@ fn collect(folder: &Path, candidates: &mut Vec<Candidate>, total: &mut u64) -> i
 /// Removes a file unless somebody has it open.
 fn remove(path: &Path) -> io::Result<bool> {
     let Some(file) = missing_is_none(File::open(path))? else { return Ok(true) };
-    if file.try_lock().is_err() {
+    // Until it was locked it may have got another name, and its name another file.
+    if file.try_lock().is_err() || !is_named(path, &file)? {
         return Ok(false);
     }
     missing_is_none(fs::remove_file(path))?;

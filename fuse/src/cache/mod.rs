@@ -17,6 +17,7 @@ mod partial;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use federation::clock::Clock;
 use federation::ids::IdSource;
 use federation::types::{BlobHash, Timestamp};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::layout::Layout;
 use crate::metrics::{Metrics, add};
@@ -134,6 +136,17 @@ impl Cache {
 
     /// Keeps a whole body or page, which was verified. Returns it open.
     pub(crate) fn keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
+        match self.try_keep(hash, bytes) {
+            // The limit may be more than the disk has.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.evict_to(self.limit / 2)?;
+                self.try_keep(hash, bytes)
+            }
+            kept => kept,
+        }
+    }
+
+    fn try_keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
         let (file, unfinished) = self.unfinished()?;
         file.write_all_at(bytes, 0)?;
         file.unlock()?;
@@ -147,8 +160,16 @@ impl Cache {
 
     /// Makes a partial body, all of which was verified, a whole one. Returns it open.
     pub(crate) fn promote(&self, partial: &Partial) -> io::Result<File> {
+        // Shared with the reader, and nobody's to remove or to open anew, until it has its name.
+        flock(partial.file(), FlockOperation::NonBlockingLockShared)?;
+        let whole = if is_named(partial.path(), partial.file())? {
+            self.name_whole(partial.key(), partial.path(), partial.size())?
+        } else {
+            // Somebody removed it, and what has its name now is another's. Who reads this one goes on.
+            File::open(format!("/proc/self/fd/{}", partial.file().as_raw_fd()))?
+        };
         partial.promoted()?;
-        self.name_whole(partial.key(), partial.path(), partial.size())
+        Ok(whole)
     }
 
     /// Gives a verified file its name as a whole body. Returns it open: readers never have a file that they could write to.
@@ -179,8 +200,12 @@ impl Cache {
     }
 
     fn evict(&self) -> io::Result<()> {
+        self.evict_to(self.limit - self.limit / EVICT_SHARE)
+    }
+
+    fn evict_to(&self, bytes: u64) -> io::Result<()> {
         self.added.store(0, Ordering::Relaxed);
-        let evicted = evict::evict(&self.folder, self.limit - self.limit / EVICT_SHARE)?;
+        let evicted = evict::evict(&self.folder, bytes)?;
         add(&self.metrics.evicted, evicted);
         Ok(())
     }
@@ -235,6 +260,12 @@ fn mtime(metadata: &fs::Metadata) -> Timestamp {
 
 fn system(time: Timestamp) -> std::time::SystemTime {
     UNIX_EPOCH + Duration::from_millis(time.0)
+}
+
+/// Whether a path still leads to an open file.
+fn is_named(path: &Path, file: &File) -> io::Result<bool> {
+    let (named, open) = (missing_is_none(fs::symlink_metadata(path))?, file.metadata()?);
+    Ok(named.is_some_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino())))
 }
 
 pub(crate) fn missing_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -91,18 +91,29 @@ impl Fs {
         let path = [directory.path.as_slice(), name].concat();
         let origin = Origin { source: self.source.clone(), number: directory.number, path };
         let layout = self.layout(&origin, entry).await?;
-        // One at a time, so that a file on disk has one reader here. It is short: nothing is fetched.
-        let _turn = self.opening.lock().await;
-        if let Some(body) = lock(&self.bodies).get(&layout.key()).and_then(Weak::upgrade) {
+        let key = layout.key();
+        if let Some(body) = lock(&self.bodies).get(&key).and_then(Weak::upgrade) {
             return Ok(body);
         }
-        let body = Arc::new(Body::open(layout, origin, self.cache.clone(), self.metrics.clone()).await?);
-        let mut bodies = lock(&self.bodies);
-        if bodies.len() >= 1024 && bodies.len().is_power_of_two() {
-            bodies.retain(|_, body| body.strong_count() > 0);
-        }
-        bodies.insert(body.key(), Arc::downgrade(&body));
-        Ok(body)
+        let (opening, bodies) = (self.opening.clone(), self.bodies.clone());
+        let (cache, metrics) = (self.cache.clone(), self.metrics.clone());
+        // To its end even if nobody waits any more: the first look at a large body after a boot reads all of it, and who
+        // comes again is not to begin anew.
+        let opened = tokio::spawn(async move {
+            // One at a time, so that a file on disk has one reader here.
+            let _turn = opening.turn(key).await;
+            if let Some(body) = lock(&bodies).get(&key).and_then(Weak::upgrade) {
+                return Ok(body);
+            }
+            let body = Arc::new(Body::open(layout, origin, cache, metrics).await?);
+            let mut bodies = lock(&bodies);
+            if bodies.len() >= 1024 && bodies.len().is_power_of_two() {
+                bodies.retain(|_, body| body.strong_count() > 0);
+            }
+            bodies.insert(key, Arc::downgrade(&body));
+            Ok(body)
+        });
+        opened.await.map_err(|error| Error::Cache(std::io::Error::other(error)))?
     }
 
     async fn layout(&self, origin: &Origin, entry: &Entry) -> Result<Layout> {

@@ -218,7 +218,15 @@ impl Fs {
 
     /// Gives back so many look-ups of a number.
     pub fn forget(&self, inode: Inode, lookups: u64) {
-        lock(&self.inodes).forget(inode, lookups);
+        let unused = lock(&self.inodes).forget(inode, lookups);
+        if unused.is_empty() {
+            return;
+        }
+        let (mut directories, mut unopened) = (lock(&self.directories), lock(&self.unopened));
+        for inode in unused {
+            directories.remove(&inode);
+            unopened.remove(&inode);
+        }
     }
 
     /// A file's attributes.

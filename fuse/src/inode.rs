@@ -119,11 +119,12 @@ impl InodeTable {
         }
     }
 
-    /// The kernel forgets so many of the times it was told of a number.
-    pub fn forget(&mut self, inode: Inode, lookups: u64) {
-        let Some(held) = self.nodes.get_mut(&inode) else { return };
+    /// The kernel forgets so many of the times it was told of a number. Returns the numbers that are not in use any more:
+    /// from now on they may stand for something else.
+    pub fn forget(&mut self, inode: Inode, lookups: u64) -> Vec<Inode> {
+        let Some(held) = self.nodes.get_mut(&inode) else { return Vec::new() };
         held.lookups = held.lookups.saturating_sub(lookups);
-        self.remove_unused(inode);
+        self.remove_unused(inode)
     }
 
     /// What lies between what is mounted and a number, the highest first.
@@ -171,19 +172,21 @@ impl InodeTable {
     }
 
     /// Lets go of a number that neither the kernel nor a node in it refers to, and then perhaps of its directory's.
-    fn remove_unused(&mut self, inode: Inode) {
-        let mut at = inode;
+    fn remove_unused(&mut self, inode: Inode) -> Vec<Inode> {
+        let (mut at, mut unused) = (inode, Vec::new());
         while at != ROOT {
             match self.nodes.get(&at) {
                 Some(held) if held.lookups == 0 && held.children == 0 => {}
-                _ => return,
+                _ => break,
             }
-            let Some(removed) = self.nodes.remove(&at) else { return };
+            let Some(removed) = self.nodes.remove(&at) else { break };
+            unused.push(at);
             at = removed.node.parent;
             if let Some(parent) = self.nodes.get_mut(&at) {
                 parent.children = parent.children.saturating_sub(1);
             }
         }
+        unused
     }
 }
 
@@ -231,7 +234,7 @@ mod tests {
         table.forget(directory, 1);
         table.forget(file, 1);
         assert_eq!(table.ancestry(file).map(|places| places.len()), Some(2));
-        table.forget(file, 1);
+        assert_eq!(table.forget(file, 1), [file, directory]);
         assert_eq!((table.get(file), table.get(directory), table.len()), (None, None, 1));
         table.forget(ROOT, 5);
         assert!(table.get(ROOT).is_some());

@@ -136,11 +136,8 @@ impl Cache {
     pub(crate) fn keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
         let (file, unfinished) = self.unfinished()?;
         file.write_all_at(bytes, 0)?;
-        self.name_whole(hash, &file, &unfinished, bytes.len() as u64)?;
-        // What readers have open cannot write.
-        let file = File::open(self.body_path(hash))?;
-        let _held_by_us = file.try_lock_shared();
-        Ok(file)
+        file.unlock()?;
+        self.name_whole(hash, &unfinished, bytes.len() as u64)
     }
 
     /// The partial body of a file: from before, or new.
@@ -150,14 +147,15 @@ impl Cache {
 
     /// Makes a partial body, all of which was verified, a whole one. Returns it open.
     pub(crate) fn promote(&self, partial: &Partial) -> io::Result<File> {
-        self.name_whole(partial.key(), partial.file(), partial.path(), partial.size())?;
         partial.promoted()?;
-        let file = File::open(self.body_path(partial.key()))?;
-        let _held_by_us = file.try_lock_shared();
-        Ok(file)
+        self.name_whole(partial.key(), partial.path(), partial.size())
     }
 
-    fn name_whole(&self, hash: BlobHash, file: &File, from: &Path, size: u64) -> io::Result<()> {
+    /// Gives a verified file its name as a whole body. Returns it open: readers never have a file that they could write to.
+    fn name_whole(&self, hash: BlobHash, from: &Path, size: u64) -> io::Result<File> {
+        let file = File::open(from)?;
+        // Before it has a name that could be evicted.
+        let _held_by_us = file.try_lock_shared();
         let now = system(self.clock.wall());
         file.set_times(fs::FileTimes::new().set_accessed(now).set_modified(now))?;
         let path = self.body_path(hash);
@@ -166,7 +164,7 @@ impl Cache {
         }
         fs::rename(from, &path)?;
         self.added(size);
-        Ok(())
+        Ok(file)
     }
 
     /// Notes that the cache has grown, and evicts if it may have grown too much.
@@ -190,6 +188,8 @@ impl Cache {
     fn unfinished(&self) -> io::Result<(File, PathBuf)> {
         let path = self.folder.join("unfinished").join(random_name(&*self.ids));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        // Eviction is to pass over it until it has its name.
+        let _held_by_us = file.try_lock();
         Ok((file, path))
     }
 

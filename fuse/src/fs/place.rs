@@ -121,6 +121,10 @@ impl<K: Hash + Eq + Copy, V: Clone> Recent<K, V> {
         }
     }
 
+    pub(super) fn remove(&mut self, key: &K) {
+        self.values.remove(key);
+    }
+
     /// Keeps something for ever.
     pub(super) fn pin(&mut self, key: K, value: V) {
         self.pinned.insert(key, value);

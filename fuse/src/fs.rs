@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use federation::snapshot;
 use federation::types::BlobHash;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::attributes::{Attributes, Kind, Ownership, extended};
 use crate::cache::Cache;
@@ -183,7 +182,7 @@ impl Fs {
     /// How many inode numbers are in use.
     #[must_use]
     pub fn inodes_in_use(&self) -> usize {
-        lock(&self.inodes).len()
+        lock(&self.inodes).in_use()
     }
 
     /// What it shows.
@@ -360,14 +359,18 @@ impl Fs {
     }
 
     async fn attributes_of(&self, directory: &Directory, entries: &[&DirectoryEntry]) -> Result<Vec<Attributes>> {
-        let each = entries.iter().map(|entry| async {
-            match &entry.item {
-                Item::Object { entry, link, .. } => Ok(self.of_object(entry, *link)),
-                Item::Directory { name, root } => self.of_directory(&directory.below(name, root.clone())).await,
-            }
-        });
+        let mut all = Vec::with_capacity(entries.len());
         // Each directory may be a question: not all of them at once.
-        futures_util::stream::iter(each).buffered(DIRECTORIES_AT_ONCE).try_collect().await
+        for some in entries.chunks(DIRECTORIES_AT_ONCE) {
+            let each = some.iter().map(|entry| async {
+                match &entry.item {
+                    Item::Object { entry, link, .. } => Ok(self.of_object(entry, *link)),
+                    Item::Directory { name, root } => self.of_directory(&directory.below(name, root.clone())).await,
+                }
+            });
+            all.extend(futures_util::future::try_join_all(each).await?);
+        }
+        Ok(all)
     }
 
     /// The batch that has an entry, and how many of its entries stand before that.

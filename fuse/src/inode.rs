@@ -93,7 +93,7 @@ impl InodeTable {
 
     /// How many numbers are in use.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.nodes.len()
     }
 
@@ -235,7 +235,7 @@ mod tests {
         table.forget(file, 1);
         assert_eq!(table.ancestry(file).map(|places| places.len()), Some(2));
         assert_eq!(table.forget(file, 1), [file, directory]);
-        assert_eq!((table.get(file), table.get(directory), table.len()), (None, None, 1));
+        assert_eq!((table.get(file), table.get(directory), table.in_use()), (None, None, 1));
         table.forget(ROOT, 5);
         assert!(table.get(ROOT).is_some());
     }

@@ -72,21 +72,21 @@ impl TreeReader {
     }
 
     async fn fetch(&self, number: Number, missing: &[&Missing]) -> Result<()> {
-        let missing = self.from_disk(missing).await?;
+        let missing = self.read_from_disk(missing).await?;
         // A request is of one directory.
         let mut rest = missing.as_slice();
         while let Some(first) = rest.first() {
             let together =
                 rest.iter().take(PAGES_PER_FETCH).take_while(|page| page.directory == first.directory).count();
             let (now, later) = rest.split_at(together);
-            self.from_source(number, now).await?;
+            self.bring_from_source(number, now).await?;
             rest = later;
         }
         Ok(())
     }
 
     /// Takes what is on disk. Returns the rest.
-    async fn from_disk(&self, missing: &[&Missing]) -> Result<Vec<Missing>> {
+    async fn read_from_disk(&self, missing: &[&Missing]) -> Result<Vec<Missing>> {
         let missing: Vec<Missing> = missing.iter().map(|missing| (*missing).clone()).collect();
         let cache = self.cache.clone();
         let looked = blocking(move || {
@@ -107,7 +107,7 @@ impl TreeReader {
         Ok(absent)
     }
 
-    async fn from_source(&self, number: Number, missing: &[Missing]) -> Result<()> {
+    async fn bring_from_source(&self, number: Number, missing: &[Missing]) -> Result<()> {
         let Some(first) = missing.first() else { return Ok(()) };
         let hashes: Vec<PageHash> = missing.iter().map(|missing| missing.page).collect();
         let pages = self.source.pages(number, &first.directory, &hashes).await?;

@@ -234,7 +234,7 @@ mod tests {
         for record in [&alive, &dead] {
             state.forget_if_dead(record).expect("looked at");
         }
-        assert_eq!(state.records().expect("readable"), [alive.clone()]);
+        assert_eq!(state.records().expect("readable"), std::slice::from_ref(&alive));
         assert_eq!(alive.sentence(), "mounted photos@42 at /mnt/a (cached: passthrough needs root)\n");
     }
 }

@@ -159,13 +159,14 @@ async fn answer(request: HttpRequest<Incoming>, volumes: Arc<Volumes>) -> Result
 }
 
 async fn understand(request: HttpRequest<Incoming>) -> Result<(Call, Request), (StatusCode, String)> {
-    let path = request.uri().path().to_owned();
+    let (path, method) = (request.uri().path().to_owned(), request.method().clone());
+    let bad = |error: &dyn std::fmt::Display| (StatusCode::BAD_REQUEST, format!("{path}: {error}"));
+    // Before anything is answered: who is still sending would find the connection closed, and no answer.
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await.map_err(|error| bad(&error))?;
     let call = Call::at(&path).ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no call {path}")))?;
-    if request.method() != Method::POST {
+    if method != Method::POST {
         return Err((StatusCode::METHOD_NOT_ALLOWED, format!("{path} is called by POST")));
     }
-    let bad = |error: &dyn std::fmt::Display| (StatusCode::BAD_REQUEST, format!("{path}: {error}"));
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await.map_err(|error| bad(&error))?;
     let request = Request::parse(&body.to_bytes()).map_err(|error| bad(&error))?;
     Ok((call, request))
 }

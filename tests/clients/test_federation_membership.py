@@ -5,7 +5,7 @@ import re
 import pytest
 
 from clusters import Clusters, bucket_name, join, shared_bucket, started, wait
-from server import Server, elton
+from server import Server, StartFailed, elton
 from test_trouble import faketime_library
 from wan import PEER_PORT
 
@@ -34,11 +34,14 @@ def clusters(tmp_path):
 
 def test_an_invitation_nobody_could_use_is_refused(tmp_path):
     """Where only this machine itself would be reached, the error says what to set."""
-    for arguments in (["--peer-listen", "127.0.0.1:0"], ["--peer-advertise", "localhost:9001"]):
-        with Server(tmp_path / arguments[0], args=arguments) as server:
+    loopback = ["--peer-listen", "127.0.0.1:0"]
+    for name, arguments in (("own", loopback), ("told", [*loopback, "--peer-advertise", "localhost:9001"])):
+        with Server(tmp_path / name, args=arguments) as server:
             done = elton("peer", "invite", server=server)
             assert done.returncode == 1 and "--peer-advertise HOST:PORT" in done.stderr, done
             assert not done.stdout
+    with pytest.raises(StartFailed, match="peer_advertise: nobody reaches a cluster that does not listen"):
+        Server(tmp_path / "deaf", args=["--peer-advertise", "elton.example.org:9001"]).start()
 
 
 def test_a_token_is_used_once(clusters):

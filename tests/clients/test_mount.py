@@ -19,8 +19,8 @@ import pytest
 from conftest import boto, bucket_name
 from content import body, digest, digests, source_tree, write
 from mounts import Mounts
-from raw import Raw
-from server import BINARY, ROOT, elton
+from raw import Raw, Signer
+from server import BINARY, ROOT, Server, elton
 from test_s3fs import mounted as s3fs_mounted
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -532,6 +532,49 @@ def test_a_mount_that_dies_is_cured_by_the_next(mounts, s3, bucket):
     mounts.kill(at)
     mounts.umount(at)
     assert os.listdir(at) == []
+
+
+def test_an_earlier_mount_ends_nothing_but_itself(mounts, s3, bucket):
+    """Whoever detached a mount and mounts anew keeps the new one, whatever becomes of the old process."""
+    s3.put_object(Bucket=bucket, Key="f", Body=body("old", MIB))
+    at = mounts.mount(bucket)
+    old = mounts.record["pid"]
+    with open(at / "f", "rb") as held:
+        mounts.umount(at, "--lazy")
+        s3.put_object(Bucket=bucket, Key="f", Body=b"new")
+        mounts.mount(bucket, at=at)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(old, number)
+            time.sleep(0.2)
+        assert (at / "f").read_bytes() == b"new"
+        assert held.read() == body("old", MIB)
+    assert mounts.status(at)["answers"]
+
+
+def test_relative_places(mounts, http_server, s3, bucket, tmp_path):
+    """A mount leaves the directory in which it was started; what it was told there stays where it is."""
+    s3.put_object(Bucket=bucket, Key="f", Body=body("relative", 3 * MIB))
+    at = mounts.place()
+    env = {"ELTON_STATE": "here/state", "ELTON_CACHE": "here/cache"}
+    done = elton("mount", bucket, at.name, server=http_server, env=env, cwd=at.parent)
+    assert done.returncode == 0, done.stderr
+    mounts.mounted.append(at)
+    assert (at / "f").read_bytes() == body("relative", 3 * MIB)
+    assert list((tmp_path / "here/cache").rglob("*")) and list((tmp_path / "here/state").glob("*.json"))
+    done = elton("umount", at.name, server=http_server, env=env, cwd=at.parent)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_server_with_a_region(tmp_path):
+    with Server(tmp_path / "data", args=["--region", "eu-central-1"]) as server:
+        mounts = Mounts(tmp_path, server)
+        try:
+            assert elton("bucket", "create", "regional", server=server).returncode == 0
+            with Raw(server, Signer(region="eu-central-1")) as raw:
+                assert raw.put("regional", "f", b"content").status == 200
+            assert (mounts.mount("regional") / "f").read_bytes() == b"content"
+        finally:
+            mounts.end()
 
 
 def test_mounts_pin_what_they_show(mounts, s3, bucket):

@@ -290,7 +290,7 @@ impl Filesystem for Adapter {
             match backing {
                 Some(backing) => {
                     add(&fs.metrics().passthrough, 1);
-                    reply.opened_passthrough(FileHandle(handle), FopenFlags::empty(), &backing);
+                    reply.opened_passthrough(FileHandle(handle), FopenFlags::FOPEN_NOFLUSH, &backing);
                 }
                 None => {
                     add(&fs.metrics().cached, 1);
@@ -338,7 +338,8 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+        // Nothing is ever to be flushed: the kernel does not ask again when a file is closed.
+        reply.error(Errno::ENOSYS);
     }
 
     fn opendir(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

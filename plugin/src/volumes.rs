@@ -273,7 +273,9 @@ impl Volumes {
                 tracing::debug!(%source, "nobody uses it by dockerd's count, but a container has it: kept");
             }
             Ok(_) => self.detach(at, place).await,
-            Err(error) => tracing::warn!(%source, %error, "it cannot be seen who has it: kept for now"),
+            Err(error) => {
+                tracing::warn!(%source, %error, "it cannot be seen who has it; it is kept, and looked at again")
+            }
         }
     }
 

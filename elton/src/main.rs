@@ -8,10 +8,12 @@ mod commands;
 mod credentials_file;
 mod data_dir;
 mod docker_plugin;
+mod handover;
 mod mount;
 mod output;
 mod panic_hook;
 mod serve;
+mod socket;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,8 @@ pub enum Mutant {
     ServeUnverified,
     /// Which parts of a body are here is written down before they are.
     MapBeforeData,
+    /// Files are handed over without being compared with their hash.
+    HandOverUnchecked,
     /// The catalog acknowledges a batch before it is committed.
     AckBeforeCommit,
     /// Conditional writes are not checked inside the transaction.
@@ -63,6 +65,7 @@ impl Mutant {
             Mutant::SkipFolderSync => "skip-folder-sync",
             Mutant::ServeUnverified => "serve-unverified",
             Mutant::MapBeforeData => "map-before-data",
+            Mutant::HandOverUnchecked => "hand-over-unchecked",
             Mutant::AckBeforeCommit => "ack-before-commit",
             Mutant::SkipPrecondition => "skip-precondition",
             Mutant::CollectBeforeFloor => "collect-before-floor",

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub misses: AtomicU64,
     /// Bytes of bodies that were fetched.
     pub body_bytes: AtomicU64,
+    /// Bodies that the server handed over as open files.
+    pub handed_over: AtomicU64,
     /// Bytes of hash trees that were fetched.
     pub hash_tree_bytes: AtomicU64,
     /// Pages that were fetched.
@@ -40,6 +42,8 @@ pub struct Counters {
     pub misses: u64,
     /// Bytes of bodies that were fetched.
     pub body_bytes: u64,
+    /// Bodies that the server handed over as open files.
+    pub handed_over: u64,
     /// Bytes of hash trees that were fetched.
     pub hash_tree_bytes: u64,
     /// Pages that were fetched.
@@ -72,6 +76,7 @@ impl Metrics {
             hits: of(&self.hits),
             misses: of(&self.misses),
             body_bytes: of(&self.body_bytes),
+            handed_over: of(&self.handed_over),
             hash_tree_bytes: of(&self.hash_tree_bytes),
             pages: of(&self.pages),
             page_bytes: of(&self.page_bytes),

@@ -1,5 +1,6 @@
 //! A source that is asked again while it is away, until the operation's deadline ends that.
 
+use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,11 @@ impl Source for Persistent {
 
     async fn pages(&self, number: Number, directory: &[u8], pages: &[PageHash]) -> Result<Vec<Bytes>, SourceError> {
         self.ask(|| self.source.pages(number, directory, pages)).await
+    }
+
+    async fn descriptor(&self, number: Number, path: &[u8], piece: Piece) -> Result<Option<File>, SourceError> {
+        // What is not handed over is read in another way, which asks again.
+        self.source.descriptor(number, path, piece).await
     }
 
     async fn hash_tree(&self, number: Number, path: &[u8], piece: Piece) -> Result<Bytes, SourceError> {

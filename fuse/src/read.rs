@@ -78,18 +78,29 @@ impl Body {
         let (in_cache, looked_for) = (cache.clone(), layout.clone());
         let stand = blocking(move || {
             Ok(if looked_for.size() == 0 {
-                Stand::Empty
+                Some(Stand::Empty)
             } else if let Some(file) = in_cache.whole(&looked_for)? {
-                Stand::Whole(Arc::new(file))
-            } else if looked_for.groups() == 1 {
-                Stand::Small
+                Some(Stand::Whole(Arc::new(file)))
             } else {
-                Stand::Partial(Arc::new(in_cache.partial(&looked_for)?))
+                (looked_for.groups() == 1).then_some(Stand::Small)
             })
         });
+        let stand = match stand.await? {
+            Some(stand) => stand,
+            None => match handed_over(&layout, &origin).await {
+                Some(file) => {
+                    add(&metrics.handed_over, 1);
+                    Stand::Whole(Arc::new(file))
+                }
+                None => {
+                    let (in_cache, looked_for) = (cache.clone(), layout.clone());
+                    blocking(move || Ok(Stand::Partial(Arc::new(in_cache.partial(&looked_for)?)))).await?
+                }
+            },
+        };
         let trees = layout.pieces().iter().map(|_| OnceLock::new()).collect();
         Ok(Body {
-            stand: Mutex::new(stand.await?),
+            stand: Mutex::new(stand),
             flights: Flights::default(),
             trees,
             fetches: Semaphore::new(FETCHES_MAX),
@@ -381,6 +392,19 @@ impl Body {
 
     fn set_stand(&self, stand: Stand) {
         *self.stand.lock().unwrap_or_else(PoisonError::into_inner) = stand;
+    }
+}
+
+/// The body as an open file of the server's, if it is one piece and the server hands it over.
+async fn handed_over(layout: &Layout, origin: &Origin) -> Option<File> {
+    let [placed] = layout.pieces() else { return None };
+    match origin.source.descriptor(origin.number, &origin.path, placed.piece).await {
+        Ok(file) => file,
+        // Whoever reads it hears what is wrong.
+        Err(error) => {
+            tracing::debug!(%error, "the server was not asked for an open file");
+            None
+        }
     }
 }
 

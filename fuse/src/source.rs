@@ -1,5 +1,7 @@
 //! Where snapshots come from.
 
+use std::fs::File;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use federation::snapshot::{PageHash, Root};
@@ -36,7 +38,7 @@ pub struct Piece {
 
 /// Where the snapshots of one bucket come from.
 ///
-/// Nothing that it answers is believed: readers compare pages and ranges with their hashes. It may be called many times
+/// Pages and ranges that it answers are not believed: readers compare them with their hashes. It may be called many times
 /// at once, and a call may be dropped at any time. Errors are told apart by what to do: see [`SourceError`].
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
@@ -48,6 +50,10 @@ pub trait Source: Send + Sync + 'static {
 
     /// Pages of a directory of a state, in the order in which they are asked for.
     async fn pages(&self, number: Number, directory: &[u8], pages: &[PageHash]) -> Result<Vec<Bytes>, SourceError>;
+
+    /// All of a piece as an open file, where there is one on this host that may be read without the source. Unlike all else
+    /// it is believed: who gives it compared it with its hash.
+    async fn descriptor(&self, number: Number, path: &[u8], piece: Piece) -> Result<Option<File>, SourceError>;
 
     /// The hash tree of a piece: the chaining values of its groups, 32 bytes each.
     async fn hash_tree(&self, number: Number, path: &[u8], piece: Piece) -> Result<Bytes, SourceError>;

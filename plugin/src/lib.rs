@@ -14,7 +14,7 @@
 //! snapshots and where the state is kept come in through traits.
 
 pub mod error;
-mod mountinfo;
+pub mod mountinfo;
 pub mod mounts;
 pub mod name;
 pub mod process;

@@ -16,6 +16,10 @@ pub struct Line {
     pub device: String,
     /// Where it is mounted, as the process sees it.
     pub at: PathBuf,
+    /// The file system's type.
+    pub kind: OsString,
+    /// What it calls itself: a device, or of ours `bucket@number`.
+    pub name: OsString,
 }
 
 /// What this process sees.
@@ -27,7 +31,7 @@ pub fn own() -> io::Result<Vec<Line>> {
 pub fn survey(root: &Path) -> io::Result<Vec<Seen>> {
     let own = own()?;
     let mut ours = BTreeMap::new();
-    for Line { device, at } in own.iter().filter(|line| line.at.parent() == Some(root)) {
+    for Line { device, at, .. } in own.iter().filter(|line| line.at.parent() == Some(root)) {
         // Of several at one place the last is on top.
         ours.insert(at.clone(), device.clone());
     }
@@ -103,16 +107,18 @@ fn parse(text: &[u8]) -> Vec<Line> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
-/// `36 35 98:0 /inside /mnt rw,noatime - fuse.elton photos@42 ro`: what follows the place is of no interest here.
+/// `36 35 98:0 /inside /mnt rw,noatime shared:1 - fuse.elton photos@42 ro`: the place is the fifth field, and behind a lone
+/// `-`, before which any number of fields may stand, come type and name.
 fn parse_line(line: &[u8]) -> Option<Line> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
     let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    let at = unescape(fields.nth(1)?);
-    Some(Line { device, at })
+    let at = unescape(fields.nth(1)?).into();
+    let mut system = fields.skip_while(|field| *field != b"-").skip(1).map(unescape);
+    Some(Line { device, at, kind: system.next()?, name: system.next()? })
 }
 
 /// Blanks, tabs, newlines and backslashes are written as `\040`.
-fn unescape(field: &[u8]) -> PathBuf {
+fn unescape(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {
@@ -127,7 +133,7 @@ fn unescape(field: &[u8]) -> PathBuf {
             }
         }
     }
-    PathBuf::from(OsString::from_vec(bytes))
+    OsString::from_vec(bytes)
 }
 
 #[cfg(test)]
@@ -137,15 +143,19 @@ mod tests {
     const TEXT: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
         90 22 0:50 / /srv/mnt/photos@42 ro,nosuid - fuse.elton photos@42 ro,user_id=0\n\
         91 22 0:51 / /srv/mnt/photos@43 ro,nosuid - fuse.elton photos@43 ro,user_id=0\n\
-        92 22 0:52 / /srv/a\\040b\\134c rw - tmpfs tmpfs rw\n\n";
+        92 22 0:52 / /srv/a\\040b\\134c rw shared:3 master:1 - tmpfs tmpfs rw\n\
+        93 22 0:53 / /srv/\xff rw - tmpfs none rw\n\n";
 
     #[test]
     fn lines_are_read() {
         let lines = parse(TEXT);
-        assert_eq!(lines.len(), 4);
-        assert_eq!(lines[1], Line { device: "0:50".to_owned(), at: "/srv/mnt/photos@42".into() });
+        assert_eq!(lines.len(), 5);
+        let ours = &lines[1];
+        assert_eq!((ours.device.as_str(), ours.at.as_path()), ("0:50", Path::new("/srv/mnt/photos@42")));
+        assert_eq!((ours.kind.as_os_str(), ours.name.as_os_str()), ("fuse.elton".as_ref(), "photos@42".as_ref()));
         assert_eq!(lines[3].at, Path::new("/srv/a b\\c"));
-        assert_eq!(unescape(b"\\"), Path::new("\\"));
+        assert_eq!(unescape(b"\\"), OsString::from("\\"));
+        assert!(parse(b"nonsense\n1 2 0:1 / /mnt ro").is_empty());
     }
 
     #[test]

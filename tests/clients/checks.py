@@ -5,11 +5,14 @@ fools no control.
 """
 
 import concurrent.futures
+import errno
 import http.client
 import itertools
+import pathlib
 import threading
 
 from content import body
+from mounts import Mounts
 from raw import UNSIGNED, Raw
 from server import Server, elton
 
@@ -200,6 +203,27 @@ def damage_is_an_error(server: Server, size: int):
             start = int(headers["range"][6:].split("-")[0]) if headers else 0
             hold(got == data[start : start + len(got)], "damaged bytes were served as sound")
         assert raw.get(bucket, "sound").body == b"sound"
+
+
+def what_is_handed_over_is_sound(server: Server, folder: pathlib.Path):
+    """Bytes that rotted on the disk reach no reader of a mount that is given the server's own files."""
+    data = body("handed over", 3_000_000)
+    with Raw(server) as raw:
+        bucket = new_bucket(raw, "damaged")
+        raw.put(bucket, "k", data)
+    server.stop()
+    flip(server, data)
+    server.start()
+    mounts = Mounts(folder, server)
+    try:
+        at = mounts.mount(bucket, "--deadline", "5s")
+        try:
+            hold((at / "k").read_bytes() == data, "damaged bytes were handed over")
+        except OSError as error:
+            assert error.errno == errno.EIO, error
+        assert mounts.counters(at)["handed_over"] == 0
+    finally:
+        mounts.end()
 
 
 def whole_or_nothing(raw: Raw, bucket, key, headers=None) -> bytes | None:

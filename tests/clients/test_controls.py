@@ -53,6 +53,11 @@ def test_mutant_is_caught(mutant, name, check):
         check(mutant(name))
 
 
+def test_unchecked_files_that_are_handed_over_are_caught(mutant, tmp_path):
+    with pytest.raises(checks.Broken):
+        checks.what_is_handed_over_is_sound(mutant("hand-over-unchecked"), tmp_path)
+
+
 @pytest.mark.parametrize("size", [1000, 1_000_000])
 def test_unverified_bodies_are_caught(mutant, size):
     with pytest.raises(checks.Broken):

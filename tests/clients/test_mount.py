@@ -325,7 +325,7 @@ def test_many_readers_of_a_cold_file_fetch_it_once(mounts, s3, bucket):
     size = 8 * MIB + 123
     content = body("cold", size)
     s3.put_object(Bucket=bucket, Key="cold", Body=content)
-    at = mounts.mount(bucket)
+    at = mounts.mount(bucket, "--copy-bodies")
 
     def read(reader):
         with open(at / "cold", "rb", buffering=0) as file:
@@ -347,7 +347,7 @@ def test_ranges_fetch_little_and_stay(mounts, s3, bucket):
     size = 64 * MIB
     content = body("ranges", size)
     s3.put_object(Bucket=bucket, Key="large", Body=content)
-    at = mounts.mount(bucket)
+    at = mounts.mount(bucket, "--copy-bodies")
 
     def reads():
         with open(at / "large", "rb", buffering=0) as file:
@@ -358,7 +358,7 @@ def test_ranges_fetch_little_and_stay(mounts, s3, bucket):
     reads()
     assert mounts.counters(at)["body_bytes"] <= 2 * MIB
     mounts.umount(at)
-    mounts.mount(bucket, at=at)
+    mounts.mount(bucket, "--copy-bodies", at=at)
     reads()
     assert mounts.counters(at)["body_bytes"] == 0, "what was fetched of a body survives the mount"
     with open(at / "large", "rb") as file:
@@ -396,7 +396,7 @@ def test_a_second_mount_fetches_no_bodies(mounts, http_server, s3, bucket, tmp_p
 def test_the_cache_keeps_its_limit(mounts, s3, bucket):
     for number in range(24):
         s3.put_object(Bucket=bucket, Key=f"{number}", Body=body(number, MIB))
-    at = mounts.mount(bucket, "--cache-size", "8MiB")
+    at = mounts.mount(bucket, "--copy-bodies", "--cache-size", "8MiB")
     for _ in range(2):
         for number in range(24):
             assert (at / f"{number}").read_bytes() == body(number, MIB)
@@ -410,7 +410,7 @@ def test_a_file_completed_while_it_is_open_is_read_on(mounts, s3, bucket):
     size = 6 * MIB
     content = body("mixed", size)
     s3.put_object(Bucket=bucket, Key="f", Body=content)
-    at = mounts.mount(bucket)
+    at = mounts.mount(bucket, "--copy-bodies")
     first = open(at / "f", "rb", buffering=0)
     assert first.read(4096) == content[:4096]
     assert (at / "f").read_bytes() == content
@@ -447,7 +447,7 @@ def test_prefetch(mounts, s3, bucket):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["objects"], result["bytes"], result["fetched_bytes"]) == (20, 200_000, 200_000)
-    at = mounts.mount(bucket)
+    at = mounts.mount(bucket, "--copy-bodies")
     assert all((at / f"in/{number}").read_bytes() == body(number, 10_000) for number in range(20))
     assert mounts.counters(at)["body_bytes"] == 0
     assert digest(at / "out") and mounts.counters(at)["body_bytes"] == 3 * MIB
@@ -465,7 +465,7 @@ def test_a_server_that_dies_is_an_error_in_time_and_comes_back(own_server, tmp_p
         content = body("t", 32 * MIB)
         s3.put_object(Bucket="trouble", Key="f", Body=content)
         s3.put_object(Bucket="trouble", Key="here", Body=b"here")
-        at = mounts.mount("trouble", "--deadline", "3s")
+        at = mounts.mount("trouble", "--copy-bodies", "--deadline", "3s")
         assert (at / "here").read_bytes() == b"here"
         file = os.open(at / "f", os.O_RDONLY)
         assert os.pread(file, 4096, 0) == content[:4096]

@@ -58,6 +58,9 @@ pub struct PlaceArgs {
     /// How much is kept there.
     #[arg(long, value_name = "SIZE", env = "ELTON_MOUNT_CACHE_SIZE", default_value = "20GiB")]
     pub cache_size: ByteSize,
+    /// Keep copies even of what the server of this host would hand over as open files: read on when it is away.
+    #[arg(long)]
+    pub copy_bodies: bool,
     /// What is mounted on this host.
     #[command(flatten)]
     pub state: StateArgs,

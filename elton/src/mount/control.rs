@@ -1,9 +1,6 @@
 //! The socket on which a mount answers for itself, to its user and to root.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{MountError, MountRecord, StateDir};
+use crate::socket;
 
 /// How long an answer is waited for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
@@ -30,33 +28,16 @@ pub struct MountStatus {
     pub inodes: Option<u64>,
 }
 
-/// How long it waits where a connection cannot be taken: too many files may be open, which passes.
-const ACCEPT_WAIT: Duration = Duration::from_secs(1);
-
 /// Makes the socket of a mount.
 pub(super) fn bind(state: &StateDir, record: &MountRecord) -> Result<UnixListener, MountError> {
     let failed = |source| MountError::State { path: state.path().to_owned(), source };
-    let folder = std::fs::File::open(state.path()).map_err(failed)?;
-    let path = address(&folder, record);
-    // One that a killed process left.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    UnixListener::bind(&path).map_err(failed)
+    socket::bind(state.path(), &StateDir::socket_name(&record.mountpoint)).map_err(failed)
 }
 
 /// Answers on the socket of a mount for as long as it is polled. The mount does not depend on it.
 pub(super) async fn serve(listener: UnixListener, record: MountRecord, fs: Arc<fuse::Fs>) -> std::convert::Infallible {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a question on the control socket could not be taken");
-                tokio::time::sleep(ACCEPT_WAIT).await;
-                continue;
-            }
-        };
+        let stream = socket::accept(&listener).await;
         let (record, fs) = (record.clone(), fs.clone());
         tokio::spawn(async move {
             let counters = Some(fs.metrics().counters());
@@ -70,8 +51,7 @@ pub(super) async fn serve(listener: UnixListener, record: MountRecord, fs: Arc<f
 }
 
 async fn answer(mut stream: UnixStream, status: &MountStatus) -> std::io::Result<()> {
-    let asker = stream.peer_cred()?.uid();
-    if asker != 0 && asker != rustix::process::geteuid().as_raw() {
+    if !socket::is_own_or_root(&stream)? {
         return Ok(());
     }
     stream.write_all(serde_json::to_string(status)?.as_bytes()).await?;
@@ -90,17 +70,10 @@ pub(super) fn ask(state: &StateDir, record: MountRecord) -> MountStatus {
 }
 
 fn try_ask(state: &StateDir, record: &MountRecord) -> std::io::Result<MountStatus> {
-    let folder = std::fs::File::open(state.path())?;
-    let mut stream = StdStream::connect(address(&folder, record))?;
+    let mut stream = socket::connect(&state.path().join(StateDir::socket_name(&record.mountpoint)))?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.flush()?;
     let mut line = String::new();
     BufReader::new(stream.take(1024 * 1024)).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
-}
-
-/// Addresses of sockets have 107 bytes at most; this one is short wherever the state directory is.
-fn address(folder: &std::fs::File, record: &MountRecord) -> PathBuf {
-    let name = StateDir::socket_name(&record.mountpoint);
-    format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()).into()
 }

@@ -110,7 +110,7 @@ fn announce(arguments: &MountArgs, record: &MountRecord) -> io::Result<()> {
 pub fn umount(arguments: &UmountArgs) -> Result<(), Failure> {
     let state = StateDir::find(arguments.state.state.as_deref())?;
     let directory = table::absolute(&arguments.directory)?;
-    let mounted = table::mounted_at(&directory)?.filter(table::Mounted::is_ours);
+    let mounted = table::mounted_at(&directory)?.filter(table::is_ours);
     let record = state.record_of(&directory)?;
     if mounted.is_none() {
         // Whoever served it died, or it was unmounted by other means: nothing is left but the note.

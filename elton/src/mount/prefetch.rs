@@ -26,7 +26,9 @@ pub(super) fn run(arguments: &PrefetchArgs) -> Result<(), Failure> {
 async fn prefetch(arguments: &PrefetchArgs) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::default());
     let cache = serve::open_cache(&arguments.places, &metrics)?;
-    let server = Arc::new(Server::new(Client::new(&arguments.client)?, arguments.bucket.bucket.clone(), DEADLINE));
+    let client = Client::new(&arguments.client)?;
+    let handover = !arguments.places.copy_bodies;
+    let server = Arc::new(Server::new(client, arguments.bucket.bucket.clone(), DEADLINE, handover));
     let unread = |source| MountError::Snapshot { what: arguments.bucket.to_string(), source };
     let snapshot = arguments.bucket.snapshot.as_ref().map(SnapshotRef::to_string);
     let tree = server.tree(snapshot.as_deref()).await.map_err(|error| unread(error.into()))?;

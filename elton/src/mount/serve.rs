@@ -47,7 +47,9 @@ async fn serve(arguments: &MountArgs, announce: impl FnOnce(&MountRecord) -> io:
     let cache = open_cache(&arguments.places, &metrics)?;
     let client = Client::new(&arguments.client)?;
     let endpoint = client.endpoint().to_string();
-    let server = Arc::new(Server::new(client, arguments.bucket.bucket.clone(), arguments.deadline.0));
+    let handover = !arguments.places.copy_bodies;
+    let server = Server::new(client, arguments.bucket.bucket.clone(), arguments.deadline.0, handover);
+    let server = Arc::new(server);
     let (view, number) = view(arguments, &server).await?;
     let mut pin = match number {
         Some(number) => Some(Pin::take(server.clone(), number, &mountpoint.display().to_string()).await),
@@ -107,7 +109,7 @@ async fn mounted(
 ) -> Result<(), Failure> {
     let Place { state_dir, mountpoint, endpoint, turn } = place;
     let session = mount(arguments, fs, cache, &mountpoint, name(arguments, number))?;
-    let device = table::mounted_at(&mountpoint)?.filter(table::Mounted::is_ours).map(|mounted| mounted.device);
+    let device = table::mounted_at(&mountpoint)?.filter(table::is_ours).map(|mounted| mounted.device);
     let record = MountRecord {
         bucket: arguments.bucket.bucket.to_string(),
         number: number.map(|number| number.0),
@@ -248,9 +250,9 @@ fn mount(
 /// The mountpoint, nothing being mounted there. A mount whose process died is ended first.
 fn free_mountpoint(arguments: &MountArgs, state_dir: &StateDir) -> Result<PathBuf, MountError> {
     let path = table::absolute(&arguments.directory)?;
-    while let Some(mounted) = table::mounted_at(&path)?.filter(table::Mounted::is_ours) {
+    while let Some(mounted) = table::mounted_at(&path)?.filter(table::is_ours) {
         if !table::is_stale(&path) {
-            return Err(MountError::Mounted { path, what: mounted.name });
+            return Err(MountError::Mounted { path, what: mounted.name.to_string_lossy().into_owned() });
         }
         tracing::info!(mountpoint = %path.display(), "the process of an earlier mount died; that mount is ended");
         table::unmount(&path, true)?;

@@ -1,5 +1,8 @@
 //! Snapshots as an Elton server has them: [`fuse::Source`] over the admin API.
 
+use std::fs::File;
+use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,8 +15,10 @@ use fuse::{NamedSnapshot, Piece, Source, SourceError, Tree};
 use gateway::admin::shape;
 use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 
 use crate::client::{Answer, Client, ClientError, Path};
+use crate::handover::{Question, ask::ask};
 
 /// A bucket of a server.
 pub(super) struct Server {
@@ -21,11 +26,15 @@ pub(super) struct Server {
     bucket: BucketName,
     /// How long one request may take: a connection that a dead machine left open would else never end.
     patience: Duration,
+    /// Where it hands over open files; nowhere if it is on another host, or they are not wanted.
+    handover: OnceCell<Option<PathBuf>>,
 }
 
 impl Server {
-    pub(super) fn new(client: Client, bucket: BucketName, patience: Duration) -> Server {
-        Server { client, bucket, patience }
+    /// A bucket of a server. With `handover`, one of this host is asked for open files.
+    pub(super) fn new(client: Client, bucket: BucketName, patience: Duration, handover: bool) -> Server {
+        let handover = if handover { OnceCell::new() } else { OnceCell::new_with(Some(None)) };
+        Server { client, bucket, patience, handover }
     }
 
     pub(super) fn path(&self, rest: &[&str]) -> Path {
@@ -51,6 +60,27 @@ impl Server {
     ) -> Result<T, SourceError> {
         let answer = self.ask(method, path, body).await?;
         serde_json::from_slice(&answer).map_err(|error| unfit(&error.to_string()))
+    }
+
+    /// Where it hands over open files.
+    async fn handover(&self) -> Result<Option<&PathBuf>, SourceError> {
+        let find = || async {
+            if !self.is_of_this_host().await {
+                return Ok(None);
+            }
+            let local: shape::Local = self.ask_json(Method::GET, &Path::new(&["local"]), Vec::new()).await?;
+            Ok(local.handover.map(PathBuf::from))
+        };
+        self.handover.get_or_try_init(find).await.map(Option::as_ref)
+    }
+
+    /// Whether one of its addresses is this host's: then a socket can be bound to it.
+    async fn is_of_this_host(&self) -> bool {
+        let endpoint = self.client.endpoint();
+        match tokio::net::lookup_host((endpoint.host(), endpoint.port())).await {
+            Ok(mut addresses) => addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok()),
+            Err(_) => false,
+        }
     }
 
     fn body_path(&self, number: Number, path: &[u8], piece: Piece) -> Result<Path, SourceError> {
@@ -107,6 +137,23 @@ impl Source for Server {
             parsed.push(answer.split_to(length));
         }
         Ok(parsed)
+    }
+
+    async fn descriptor(&self, number: Number, path: &[u8], piece: Piece) -> Result<Option<File>, SourceError> {
+        let Some(socket) = self.handover().await?.cloned() else { return Ok(None) };
+        // It is asked for over HTTP, too, and that is where it is refused.
+        let Ok(key) = String::from_utf8(path.to_vec()) else { return Ok(None) };
+        let (bucket, hash) = (self.bucket.to_string(), piece.hash.to_string());
+        let question = Question { bucket, number: number.0, key, hash };
+        let patience = self.patience;
+        let asked = tokio::task::spawn_blocking(move || ask(&socket, &question, piece.length, patience)).await;
+        match asked.map_err(std::io::Error::other).flatten() {
+            Ok(file) => Ok(file),
+            Err(error) => {
+                tracing::debug!(%error, "the server of this host hands no open file over");
+                Ok(None)
+            }
+        }
     }
 
     async fn hash_tree(&self, number: Number, path: &[u8], piece: Piece) -> Result<Bytes, SourceError> {

@@ -30,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::cli::{DurabilityKind, ServeArgs};
 use crate::data_dir::DataDir;
+use crate::handover;
 use crate::output;
 use config::{ConfigError, ServeConfig, TlsChoice};
 use stop::StopSignals;
@@ -132,7 +133,7 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
     let mut signals = StopSignals::catch().map_err(ServeError::Runtime)?;
     let given = given_certificate(&config.tls)?;
     let master = open(&config).await?;
-    let (server, cluster, ca) = match start(&config, master.clone(), given).await {
+    let Started { server, cluster, ca, handover } = match start(&config, master.clone(), given).await {
         Ok(started) => started,
         Err(error) => {
             master.close().await;
@@ -151,12 +152,16 @@ async fn run(config: ServeConfig) -> Result<(), ServeError> {
         },
         grace,
     ));
+    let handing_over = handover.map(|listener| tokio::spawn(handover::serve::run(listener, cluster.clone())));
     announce(&config.tls, address, ca.as_deref());
 
     let signal = signals.next().await;
     tracing::info!(signal, grace_seconds = grace.as_secs(), "stopping; a second signal ends the process at once");
     notify(&[NotifyState::Stopping]);
     stop.send_replace(true);
+    if let Some(handing_over) = handing_over {
+        handing_over.abort();
+    }
     tokio::select! {
         () = wind_down(serving, collecting, &cluster, grace) => {
             tracing::info!("stopped");
@@ -238,12 +243,18 @@ fn master_config(config: &ServeConfig) -> MasterConfig {
     master
 }
 
-/// Everything between the core and the port. Returns the server, and the certificate that clients may have to trust.
-async fn start(
-    config: &ServeConfig,
-    master: Arc<Master>,
-    given: Option<TlsAcceptor>,
-) -> Result<(Server, Arc<Cluster>, Option<PathBuf>), ServeError> {
+/// What serves.
+struct Started {
+    server: Server,
+    cluster: Arc<Cluster>,
+    /// The certificate that clients may have to trust.
+    ca: Option<PathBuf>,
+    /// Where the mounts of this host ask for open files.
+    handover: Option<tokio::net::UnixListener>,
+}
+
+/// Everything between the core and the port.
+async fn start(config: &ServeConfig, master: Arc<Master>, given: Option<TlsAcceptor>) -> Result<Started, ServeError> {
     warn_of_plain_http(config);
     let root = keys::root(&config.data, config.root.clone(), &local_endpoint(config), &SystemIds)?;
     if root.made {
@@ -260,11 +271,14 @@ async fn start(
         TlsChoice::Off | TlsChoice::Files { .. } => (given, None),
     };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let handover = handover_socket(&config.data);
+    let data = absolute(&config.data);
     let facts = ServerFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         name: config.name.clone(),
         region: config.region.clone(),
-        data: absolute(&config.data).display().to_string(),
+        data: data.display().to_string(),
+        handover: handover.is_some().then(|| data.join(handover::SOCKET).display().to_string()),
         started: clock.wall(),
     };
     let others = peers::configure(config, &SystemIds).await?;
@@ -296,7 +310,13 @@ async fn start(
         s3_limits,
     });
     let server = Server::bind(config.listen, tls, front).await.map_err(|error| bind_error(config.listen, &error))?;
-    Ok((server, cluster, ca))
+    Ok(Started { server, cluster, ca, handover })
+}
+
+/// A server without the socket is as good, but that mounts copy what they read.
+fn handover_socket(data: &DataDir) -> Option<tokio::net::UnixListener> {
+    let bound = handover::serve::bind(data);
+    bound.inspect_err(|error| tracing::warn!(%error, "mounts of this host are not given open files")).ok()
 }
 
 fn bind_error(address: SocketAddr, error: &io::Error) -> ServeError {

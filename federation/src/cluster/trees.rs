@@ -1,5 +1,6 @@
 //! Snapshot trees, what is in them, and pins.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +54,18 @@ impl Cluster {
             }
         }
         Err(Error::Conflict)
+    }
+
+    /// A read-only descriptor of such a body, if it is one file here.
+    pub async fn piece_descriptor(
+        &self,
+        bucket: &BucketName,
+        number: Number,
+        path: &ObjectPath,
+        hash: BlobHash,
+    ) -> Result<Option<OwnedFd>> {
+        let body = self.piece(bucket, number, path, hash).await?;
+        self.master.hand_over(body).await
     }
 
     /// The hash tree of such a body: the chaining values of its groups, none where it has only one.

@@ -11,6 +11,7 @@ mod collect;
 mod diff;
 mod elsewhere;
 mod generation;
+mod handover;
 mod home;
 mod key;
 mod layer;
@@ -97,6 +98,8 @@ pub struct Master {
     trees: Arc<tree::Trees>,
     /// Bodies of other clusters of which parts are here, as far as somebody reads or brings them.
     partials: Arc<partial::Partials>,
+    /// Which files were compared with their hashes before they were handed over.
+    checks: Arc<handover::Checks>,
     /// When this life began, since boot.
     opened: Duration,
     /// Keeps other processes out of the data directory; absent in simulation.

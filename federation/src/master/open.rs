@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::collect::Leftovers;
 use super::generation;
+use super::handover::Checks;
 use super::layer::fold_all;
 use super::readers::Readers;
 use super::{Limits, Master};
@@ -178,6 +179,7 @@ impl Master {
     ) -> Result<Master> {
         let Seams { catalog, backend, blocking, clock, ids } = seams;
         let clock_at_open = clock.boottime();
+        let (_, first_file) = backend.next_ids();
         let master = Master {
             writer: Writer::new(catalog, Arc::clone(&blocking), durability),
             blobs: Blobs::new(backend, blocking, BlobLimits::default()),
@@ -192,6 +194,7 @@ impl Master {
             read_lately: Arc::default(),
             trees: Arc::default(),
             partials: Arc::default(),
+            checks: Arc::new(Checks::new(first_file, clock_at_open)),
             opened: clock_at_open,
             _lock: lock,
         };

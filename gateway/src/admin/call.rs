@@ -15,6 +15,7 @@ use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots, trees}
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Status,
+    Local,
     Usage,
     Check,
     Collect,
@@ -57,6 +58,7 @@ impl Call {
         let bucket = |name: &str| name.parse::<BucketName>().map_err(|error| AdminError::from(Error::from(error)));
         Ok(match (method.as_str(), segments.as_slice()) {
             ("GET", ["status"]) => Call::Status,
+            ("GET", ["local"]) => Call::Local,
             ("GET", ["du"]) => Call::Usage,
             ("POST", ["check"]) => Call::Check,
             ("POST", ["gc"]) => Call::Collect,
@@ -115,6 +117,7 @@ impl Call {
     pub(super) async fn run(self, api: &Inner, actor: Actor, body: &[u8]) -> Result<Answer, AdminError> {
         match self {
             Call::Status => maintenance::status(api).await,
+            Call::Local => Ok(Answer::ok(&shape::Local { handover: api.facts.handover.clone() })),
             Call::Usage => maintenance::usage(api).await,
             Call::Check => Ok(maintenance::check(api, parse_body(body)?)),
             Call::Collect => maintenance::collect(api, parse_body(body)?).await,

@@ -47,6 +47,8 @@ pub struct ServerFacts {
     pub region: Option<String>,
     /// The data directory.
     pub data: String,
+    /// The socket on which it hands over open files to root and its own user of this host, if there is one.
+    pub handover: Option<String>,
     /// When it began to serve.
     pub started: Timestamp,
 }

@@ -67,6 +67,13 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// `GET /_elton/v1/local`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// The Unix socket on which the server hands over open files to root and its own user of its host, if it does.
+    pub handover: Option<String>,
+}
+
 /// `GET /_elton/v1/status`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

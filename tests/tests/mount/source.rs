@@ -1,6 +1,8 @@
 //! A source that is slow, goes away and lies.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -84,6 +86,17 @@ impl Source for Shared {
         let page =
             |hash| self.0.pages.get(hash).expect("memory").ok_or_else(|| SourceError::Gone("no page".to_owned()));
         pages.iter().map(|hash| Ok(self.0.perhaps_wrong(page(hash)?))).collect()
+    }
+
+    async fn descriptor(&self, _number: Number, _path: &[u8], piece: Piece) -> Result<Option<File>, SourceError> {
+        self.0.reach().await?;
+        // Bodies are brought in the other way, too.
+        if self.0.random(4) > 0 {
+            return Ok(None);
+        }
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(self.0.body(piece)?).expect("room for it");
+        Ok(Some(file))
     }
 
     async fn hash_tree(&self, _number: Number, _path: &[u8], piece: Piece) -> Result<Bytes, SourceError> {

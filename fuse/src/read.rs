@@ -11,6 +11,7 @@ use bytes::Bytes;
 use federation::blobs::{GROUP_BYTES, Outboard};
 use federation::mutant::{self, Mutant};
 use federation::types::{BlobHash, Number};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -75,21 +76,28 @@ enum Stand {
 impl Body {
     /// Opens a body; nothing is fetched yet.
     pub(crate) async fn open(layout: Layout, origin: Origin, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Result<Body> {
-        let (in_cache, looked_for) = (cache.clone(), layout.clone());
-        let stand = blocking(move || {
-            Ok(if looked_for.size() == 0 {
-                Stand::Empty
-            } else if let Some(file) = in_cache.whole(&looked_for)? {
-                Stand::Whole(Arc::new(file))
-            } else if looked_for.groups() == 1 {
-                Stand::Small
-            } else {
-                Stand::Partial(Arc::new(in_cache.partial(&looked_for)?))
-            })
-        });
+        blocking(move || Body::open_blocking(layout, origin, cache, metrics)).await
+    }
+
+    /// The same, where files may be waited for.
+    pub(crate) fn open_blocking(
+        layout: Layout,
+        origin: Origin,
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Body> {
+        let stand = if layout.size() == 0 {
+            Stand::Empty
+        } else if let Some(file) = cache.whole(&layout)? {
+            Stand::Whole(Arc::new(file))
+        } else if layout.groups() == 1 {
+            Stand::Small
+        } else {
+            Stand::Partial(Arc::new(cache.partial(&layout)?))
+        };
         let trees = layout.pieces().iter().map(|_| OnceLock::new()).collect();
         Ok(Body {
-            stand: Mutex::new(stand.await?),
+            stand: Mutex::new(stand),
             flights: Flights::default(),
             trees,
             fetches: Semaphore::new(FETCHES_MAX),
@@ -109,6 +117,11 @@ impl Body {
     /// Its size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.layout.size()
+    }
+
+    /// Whether nothing of it is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.stand(), Stand::Empty | Stand::Whole(_))
     }
 
     /// The file that has all of it, if that is here and verified.
@@ -131,8 +144,11 @@ impl Body {
             Stand::Partial(partial) => partial.file().clone(),
             Stand::Empty | Stand::Small => return Err(Error::Cache(io::ErrorKind::NotFound.into())),
         };
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        if reads_now(&file, &mut bytes, offset) {
+            return Ok(bytes.into());
+        }
         blocking(move || {
-            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, offset)?;
             Ok(bytes.into())
         })
@@ -443,6 +459,13 @@ fn joined(outcome: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result
         Some(outcome) => outcome.map_err(io::Error::other)?,
         None => Ok(()),
     }
+}
+
+/// Reads all of a range that is in memory; false if some of it is not.
+fn reads_now(file: &File, bytes: &mut [u8], offset: u64) -> bool {
+    let length = bytes.len();
+    let read = preadv2(file, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT);
+    read.is_ok_and(|read| read == length)
 }
 
 /// Runs file operations where they hold nobody up.

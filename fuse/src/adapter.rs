@@ -6,7 +6,8 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::task::{Context, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
 use fuser::{
@@ -18,10 +19,10 @@ use tokio::runtime::Handle;
 
 use crate::attributes::{Attributes, Kind};
 use crate::error::Error;
-use crate::fs::{Found, Fs, Listed, View};
+use crate::fs::{Found, Fs, Listed, NO_HANDLE, Opened, View};
 use crate::inode::{Inode, ROOT};
 use crate::metrics::add;
-use crate::passthrough::Openings;
+use crate::openings::{Bounds, Openings};
 
 /// How long the kernel may believe what it was told: a snapshot never changes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -30,8 +31,15 @@ const NOT_AT_ALL: Duration = Duration::ZERO;
 /// The unit of `statfs` and of `st_blocks`.
 const BLOCK: u64 = 512;
 const STATFS_BLOCK: u32 = 4096;
-/// Threads that take the kernel's requests. None of them waits for anything.
-const THREADS: usize = 2;
+/// Threads that take the kernel's requests, and answer what is in memory. None of them waits for anything.
+const THREADS_MIN: usize = 2;
+const THREADS_MAX: usize = 8;
+/// How many files stay open that nobody has open: each is an inode and a little more of the kernel's memory. At most a share
+/// of those that this process may have open.
+const IDLE_FILES_MAX: usize = 16 * 1024;
+const IDLE_FILES_SHARE: u64 = 4;
+/// How often some of them go.
+const IDLE_TURN: Duration = Duration::from_secs(60);
 /// Backing files may not be on a stacked file system themselves, so that one may be stacked on the mount.
 const STACK_DEPTH: u32 = 1;
 
@@ -102,20 +110,31 @@ impl Session {
         let effects = [(MountOption::Suid, MountOption::NoSuid), (MountOption::Dev, MountOption::NoDev)];
         config.mount_options.extend(effects.map(|(on, off)| if options.trust_attributes { on } else { off }));
         config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-        config.n_threads = Some(THREADS);
+        config.n_threads = Some(threads());
         config.clone_fd = true;
         let offered = Arc::new(Mutex::new(false));
         let (ends, end) = mpsc::channel();
+        let bounds = Bounds { files: idle_files_max(), bytes: fs.idle_bytes_max() };
+        let openings = Arc::new(Mutex::new(Openings::new(bounds)));
+        let weak = Arc::downgrade(&openings);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(IDLE_TURN).await;
+                let Some(openings) = weak.upgrade() else { return };
+                let gone = lock(&openings).turn();
+                drop(gone);
+            }
+        });
         let adapter = Adapter {
             _ends: ends,
             fs,
             runtime,
             profile: options.profile,
             offers_passthrough: offered.clone(),
-            openings: Arc::new(Mutex::new(Openings::new())),
+            openings,
         };
         let session = fuser::Session::new(adapter, at, &config)?;
-        let offered = *offered.lock().unwrap_or_else(PoisonError::into_inner);
+        let offered = *lock(&offered);
         let mode = match options.profile {
             Profile::SmallFiles => Mode::SmallFiles,
             Profile::Files if !offered => Mode::Cached("this kernel has no passthrough (Linux 6.9 has)".to_owned()),
@@ -144,6 +163,14 @@ impl Session {
     }
 }
 
+/// How an open file is read.
+enum Reading {
+    /// By the kernel, from this file of the cache, which it holds open.
+    Passthrough(BackingId),
+    /// Through this process; what is open, if all of it is here and any handle may share it.
+    Cached(Option<Arc<Opened>>),
+}
+
 /// Hands the kernel's requests to a file system.
 pub struct Adapter {
     fs: Arc<Fs>,
@@ -151,7 +178,7 @@ pub struct Adapter {
     profile: Profile,
     /// Whether the kernel has passthrough.
     offers_passthrough: Arc<Mutex<bool>>,
-    openings: Arc<Mutex<Openings<BackingId>>>,
+    openings: Arc<Mutex<Openings<Reading>>>,
     /// Dropped with this.
     _ends: mpsc::Sender<()>,
 }
@@ -184,6 +211,16 @@ impl Adapter {
             rdev: 0,
             blksize: STATFS_BLOCK,
             flags: 0,
+        }
+    }
+
+    /// Answers a request: here as far as nothing has to be waited for, and the rest as a task. Handing something to another
+    /// thread takes longer than most answers.
+    fn answer(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        let _in_the_runtime = self.runtime.enter();
+        if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.runtime.spawn(work);
         }
     }
 
@@ -224,7 +261,7 @@ impl Filesystem for Adapter {
             && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok()
         {
-            *self.offers_passthrough.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            *lock(&self.offers_passthrough) = true;
         }
         Ok(())
     }
@@ -232,7 +269,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, name) = (self.fs.clone(), name.as_bytes().to_vec());
         let absence = if self.shows_snapshots(parent.0) { NOT_AT_ALL } else { FOR_EVER };
-        self.runtime.spawn(async move {
+        self.answer(async move {
             match fs.look_up(parent.0, &name).await {
                 Ok(found) => reply.entry(&FOR_EVER, &Adapter::attr(&found), Generation(0)),
                 Err(Error::NotFound) if !absence.is_zero() => {
@@ -246,12 +283,12 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, inode: INodeNo, lookups: u64) {
-        self.fs.forget(inode.0, lookups);
+        forget(&self.fs, &self.openings, inode.0, lookups);
     }
 
     fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        self.answer(async move {
             match fs.attributes(inode.0).await {
                 Ok(found) => reply.attr(&FOR_EVER, &Adapter::attr(&found)),
                 Err(error) => reply.error(errno(&error)),
@@ -261,7 +298,7 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
         let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        self.answer(async move {
             match fs.read_link(inode.0).await {
                 Ok(target) => reply.data(&target),
                 Err(error) => reply.error(errno(&error)),
@@ -274,29 +311,27 @@ impl Filesystem for Adapter {
             // The kernel never asks again, and keeps what it read.
             return reply.error(Errno::ENOSYS);
         }
+        let again = lock(&self.openings).open_again(inode.0, |reading| !matches!(reading, Reading::Cached(None)));
+        if let Some(reading) = again {
+            return opened(&self.fs, &reading, None, reply);
+        }
         let (fs, openings) = (self.fs.clone(), self.openings.clone());
-        let passthrough = *self.offers_passthrough.lock().unwrap_or_else(PoisonError::into_inner);
-        self.runtime.spawn(async move {
-            let (handle, opened) = match fs.open(inode.0).await {
-                Ok(opened) => opened,
+        let passthrough = *lock(&self.offers_passthrough);
+        self.answer(async move {
+            let file = match fs.open_unnumbered(inode.0).await {
+                Ok(file) => file,
                 Err(error) => return reply.error(errno(&error)),
             };
-            let mut openings = openings.lock().unwrap_or_else(PoisonError::into_inner);
-            let backing = openings.open(inode.0, || {
-                let file = opened.whole().filter(|_| passthrough)?;
-                // A kernel that refuses, for whatever reason, reads through us.
-                reply.open_backing(&*file).inspect_err(|error| tracing::debug!(%error, "no passthrough")).ok()
+            let reading = lock(&openings).open(inode.0, || {
+                let keeps = file.is_whole().then(|| file.size());
+                let backing = file.whole().filter(|_| passthrough).and_then(|whole| {
+                    // A kernel that refuses, for whatever reason, reads through us.
+                    reply.open_backing(&*whole).inspect_err(|error| tracing::debug!(%error, "no passthrough")).ok()
+                });
+                let cached = || Reading::Cached(keeps.map(|_| file.clone()));
+                (backing.map_or_else(cached, Reading::Passthrough), keeps)
             });
-            match backing {
-                Some(backing) => {
-                    add(&fs.metrics().passthrough, 1);
-                    reply.opened_passthrough(FileHandle(handle), FopenFlags::FOPEN_NOFLUSH, &backing);
-                }
-                None => {
-                    add(&fs.metrics().cached, 1);
-                    reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
-                }
-            }
+            opened(&fs, &reading, Some(file), reply);
         });
     }
 
@@ -312,7 +347,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        self.answer(async move {
             match fs.read(inode.0, handle.0, offset, size.into()).await {
                 Ok(bytes) => reply.data(&bytes),
                 Err(error) => reply.error(errno(&error)),
@@ -330,11 +365,12 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.openings.lock().unwrap_or_else(PoisonError::into_inner).release(inode.0);
-        let fs = self.fs.clone();
-        // The last handle of a body that is partly here writes its map.
-        self.runtime.spawn_blocking(move || fs.close(handle.0));
         reply.ok();
+        let _unused = lock(&self.openings).release(inode.0);
+        if let Some(file) = self.fs.close(handle.0).filter(|file| !file.is_whole()) {
+            // The last handle of a body that is partly here writes its map.
+            self.runtime.spawn_blocking(move || drop(file));
+        }
     }
 
     fn flush(&self, _request: &Request, _inode: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -353,7 +389,7 @@ impl Filesystem for Adapter {
 
     fn readdir(&self, _request: &Request, inode: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        self.answer(async move {
             match fs.list(inode.0, handle.0, offset, false).await {
                 Ok(listed) => {
                     for Listed { offset, shown, node, kind, .. } in &listed {
@@ -376,8 +412,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        let (fs, openings) = (self.fs.clone(), self.openings.clone());
+        self.answer(async move {
             match fs.list(inode.0, handle.0, offset, true).await {
                 Ok(listed) => {
                     for Listed { offset, shown, node, attributes, .. } in listed {
@@ -391,7 +427,7 @@ impl Filesystem for Adapter {
                         let attr = Adapter::attr(&found);
                         if reply.add(INodeNo(inode), offset, name, &FOR_EVER, &attr, Generation(0)) {
                             if known {
-                                fs.forget(inode, 1);
+                                forget(&fs, &openings, inode, 1);
                             }
                             break;
                         }
@@ -423,7 +459,7 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (fs, name) = (self.fs.clone(), name.as_bytes().to_vec());
-        self.runtime.spawn(async move {
+        self.answer(async move {
             let found = fs.extended(inode.0).await.and_then(|all| {
                 let value = all.into_iter().find(|(known, _)| known.as_bytes() == name).map(|(_, value)| value);
                 value.ok_or(Error::NoAttribute)
@@ -434,12 +470,52 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         let fs = self.fs.clone();
-        self.runtime.spawn(async move {
+        self.answer(async move {
             let names = fs.extended(inode.0).await;
             let names = names.map(|all| all.into_iter().flat_map(|(name, _)| (name + "\0").into_bytes()).collect());
             answer_extended(names, size, reply);
         });
     }
+}
+
+/// Tells the kernel how an open file is read. `file` is what this handle has open, if that is not shared.
+fn opened(fs: &Fs, reading: &Reading, file: Option<Arc<Opened>>, reply: ReplyOpen) {
+    match reading {
+        Reading::Passthrough(backing) => {
+            add(&fs.metrics().passthrough, 1);
+            // It is never read through us.
+            reply.opened_passthrough(FileHandle(NO_HANDLE), FopenFlags::FOPEN_NOFLUSH, backing);
+        }
+        Reading::Cached(shared) => {
+            add(&fs.metrics().cached, 1);
+            let handle = file.or_else(|| shared.clone()).map_or(NO_HANDLE, |file| fs.number_handle(file));
+            reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+        }
+    }
+}
+
+/// Gives back look-ups of a number.
+fn forget(fs: &Fs, openings: &Mutex<Openings<Reading>>, inode: Inode, lookups: u64) {
+    // Held until the end, so that nobody opens by its number what was open under it before.
+    let mut openings = lock(openings);
+    let unused: Vec<_> = fs.forget(inode, lookups).into_iter().filter_map(|inode| openings.forget(inode)).collect();
+    drop(openings);
+    drop(unused);
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(THREADS_MIN, |cores| cores.get().clamp(THREADS_MIN, THREADS_MAX))
+}
+
+fn idle_files_max() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let share = most.and_then(|most| usize::try_from(most / IDLE_FILES_SHARE).ok());
+    share.unwrap_or(IDLE_FILES_MAX).min(IDLE_FILES_MAX)
+}
+
+/// Nothing is left half done where these locks are held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What stands where there are no attributes.

@@ -2,38 +2,40 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 /// What is being fetched.
-pub struct Flights<K> {
+pub struct Flights<K>(Arc<Flying<K>>);
+
+struct Flying<K> {
     keys: Mutex<HashSet<K>>,
     landed: Notify,
 }
 
 impl<K> Default for Flights<K> {
     fn default() -> Self {
-        Flights { keys: Mutex::new(HashSet::new()), landed: Notify::new() }
+        Flights(Arc::new(Flying { keys: Mutex::new(HashSet::new()), landed: Notify::new() }))
     }
 }
 
 /// What one reader fetches. It lands, for better or worse, when this is dropped.
-pub struct Flight<'a, K: Hash + Eq> {
-    flights: &'a Flights<K>,
+pub struct Flight<K: Hash + Eq> {
+    flying: Arc<Flying<K>>,
     keys: Vec<K>,
 }
 
 impl<K: Hash + Eq + Copy> Flights<K> {
     /// Takes on those of `keys` that nobody fetches.
-    pub fn begin(&self, keys: impl IntoIterator<Item = K>) -> Flight<'_, K> {
-        let mut flying = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn begin(&self, keys: impl IntoIterator<Item = K>) -> Flight<K> {
+        let mut flying = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = keys.into_iter().filter(|key| flying.insert(*key)).collect();
-        Flight { flights: self, keys }
+        Flight { flying: self.0.clone(), keys }
     }
 
     /// Takes on a key, as soon as nobody else has it.
-    pub async fn turn(&self, key: K) -> Flight<'_, K> {
+    pub async fn turn(&self, key: K) -> Flight<K> {
         loop {
             let landing = self.landing();
             tokio::pin!(landing);
@@ -49,27 +51,27 @@ impl<K: Hash + Eq + Copy> Flights<K> {
 
     /// What ends when something lands. It has to be made before looking at what is missing.
     pub fn landing(&self) -> tokio::sync::futures::Notified<'_> {
-        self.landed.notified()
+        self.0.landed.notified()
     }
 }
 
-impl<K: Hash + Eq> Flight<'_, K> {
+impl<K: Hash + Eq> Flight<K> {
     /// What was taken on.
     pub fn keys(&self) -> &[K] {
         &self.keys
     }
 }
 
-impl<K: Hash + Eq> Drop for Flight<'_, K> {
+impl<K: Hash + Eq> Drop for Flight<K> {
     fn drop(&mut self) {
         if self.keys.is_empty() {
             return;
         }
-        let mut flying = self.flights.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flying = self.flying.keys.lock().unwrap_or_else(PoisonError::into_inner);
         for key in &self.keys {
             flying.remove(key);
         }
         drop(flying);
-        self.flights.landed.notify_waiters();
+        self.flying.landed.notify_waiters();
     }
 }

@@ -27,6 +27,7 @@ use crate::persist::Persistent;
 use crate::read::Body;
 use crate::source::{Source, Tree};
 
+pub(crate) use open::NO_HANDLE;
 pub use open::Opened;
 use place::Recent;
 
@@ -36,6 +37,8 @@ const DIRECTORIES_MAX: usize = 4096;
 const UNOPENED_MAX: usize = 512;
 /// How many entries one call of [`Fs::list`] returns, at most.
 const LIST_MAX: usize = 512;
+/// What share of the cache may be held by what nobody has open any more.
+const IDLE_SHARE: u64 = 32;
 /// What is in front of a directory's entries: `.` and `..`.
 const DOTS: u64 = 2;
 /// How many directories are asked about at the same time while one that they are in is listed.
@@ -111,8 +114,8 @@ pub struct Fs {
     inodes: Mutex<InodeTable>,
     directories: Mutex<Recent<Inode, Arc<Directory>>>,
     snapshots: Mutex<HashMap<Box<[u8]>, Tree>>,
-    bodies: Arc<Mutex<HashMap<BlobHash, Weak<Body>>>>,
-    opening: Arc<Flights<BlobHash>>,
+    bodies: Mutex<HashMap<BlobHash, Weak<Body>>>,
+    opening: Flights<BlobHash>,
     files: Mutex<HashMap<u64, Arc<Opened>>>,
     /// What is read without having been opened.
     unopened: Mutex<Recent<Inode, Arc<Opened>>>,
@@ -154,8 +157,8 @@ impl Fs {
             reader,
             directories: Mutex::new(Recent::new(DIRECTORIES_MAX)),
             snapshots: Mutex::default(),
-            bodies: Arc::default(),
-            opening: Arc::default(),
+            bodies: Mutex::default(),
+            opening: Flights::default(),
             files: Mutex::default(),
             unopened: Mutex::new(Recent::new(UNOPENED_MAX)),
             lists: Mutex::default(),
@@ -177,6 +180,11 @@ impl Fs {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// How many bytes of the cache may be held by files that nobody has open any more.
+    pub(crate) fn idle_bytes_max(&self) -> u64 {
+        self.cache.limit() / IDLE_SHARE
     }
 
     /// How many inode numbers are in use.
@@ -219,17 +227,17 @@ impl Fs {
         .await
     }
 
-    /// Gives back so many look-ups of a number.
-    pub fn forget(&self, inode: Inode, lookups: u64) {
+    /// Gives back so many look-ups of a number. Returns the numbers that are not in use any more.
+    pub fn forget(&self, inode: Inode, lookups: u64) -> Vec<Inode> {
         let unused = lock(&self.inodes).forget(inode, lookups);
-        if unused.is_empty() {
-            return;
+        if !unused.is_empty() {
+            let (mut directories, mut unopened) = (lock(&self.directories), lock(&self.unopened));
+            for inode in &unused {
+                directories.remove(inode);
+                unopened.remove(inode);
+            }
         }
-        let (mut directories, mut unopened) = (lock(&self.directories), lock(&self.unopened));
-        for inode in unused {
-            directories.remove(&inode);
-            unopened.remove(&inode);
-        }
+        unused
     }
 
     /// A file's attributes.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use federation::blobs::{GROUP_BYTES, Outboard};
 use federation::mutant::{self, Mutant};
 use federation::types::{BlobHash, Number};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -73,33 +74,33 @@ enum Stand {
 }
 
 impl Body {
-    /// Opens a body; nothing is fetched yet.
-    pub(crate) async fn open(layout: Layout, origin: Origin, cache: Arc<Cache>, metrics: Arc<Metrics>) -> Result<Body> {
-        let (in_cache, looked_for) = (cache.clone(), layout.clone());
-        let stand = blocking(move || {
-            Ok(if looked_for.size() == 0 {
-                Some(Stand::Empty)
-            } else if let Some(file) = in_cache.whole(&looked_for)? {
-                Some(Stand::Whole(Arc::new(file)))
-            } else {
-                (looked_for.groups() == 1).then_some(Stand::Small)
-            })
-        });
-        let stand = match stand.await? {
-            Some(stand) => stand,
+    /// Opens a body; nothing is fetched yet. The `turn` of whoever opens it is held for as long as files are waited for, also if
+    /// nobody waits for this any more, and comes back.
+    pub(crate) async fn open<T: Send + 'static>(
+        layout: Layout,
+        origin: Origin,
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+        turn: T,
+    ) -> Result<(Body, T)> {
+        let (kept_in, looked_for) = (cache.clone(), layout.clone());
+        let (stand, turn) = blocking(move || Ok((kept(&kept_in, &looked_for)?, turn))).await?;
+        let (stand, turn) = match stand {
+            Some(stand) => (stand, turn),
             None => match handed_over(&layout, &origin).await {
                 Some(file) => {
                     add(&metrics.handed_over, 1);
-                    Stand::Whole(Arc::new(file))
+                    (Stand::Whole(Arc::new(file)), turn)
                 }
                 None => {
-                    let (in_cache, looked_for) = (cache.clone(), layout.clone());
-                    blocking(move || Ok(Stand::Partial(Arc::new(in_cache.partial(&looked_for)?)))).await?
+                    let (kept_in, looked_for) = (cache.clone(), layout.clone());
+                    let partial = move || Ok((Stand::Partial(Arc::new(kept_in.partial(&looked_for)?)), turn));
+                    blocking(partial).await?
                 }
             },
         };
         let trees = layout.pieces().iter().map(|_| OnceLock::new()).collect();
-        Ok(Body {
+        let body = Body {
             stand: Mutex::new(stand),
             flights: Flights::default(),
             trees,
@@ -109,7 +110,8 @@ impl Body {
             origin,
             cache,
             metrics,
-        })
+        };
+        Ok((body, turn))
     }
 
     /// What it is kept under.
@@ -120,6 +122,11 @@ impl Body {
     /// Its size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.layout.size()
+    }
+
+    /// Whether nothing of it is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.stand(), Stand::Empty | Stand::Whole(_))
     }
 
     /// The file that has all of it, if that is here and verified.
@@ -142,8 +149,11 @@ impl Body {
             Stand::Partial(partial) => partial.file().clone(),
             Stand::Empty | Stand::Small => return Err(Error::Cache(io::ErrorKind::NotFound.into())),
         };
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        if reads_now(&file, &mut bytes, offset) {
+            return Ok(bytes.into());
+        }
         blocking(move || {
-            let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, offset)?;
             Ok(bytes.into())
         })
@@ -395,6 +405,17 @@ impl Body {
     }
 }
 
+/// What is known of a body without asking anybody; nothing of one whose groups come one by one.
+fn kept(cache: &Cache, layout: &Layout) -> io::Result<Option<Stand>> {
+    if layout.size() == 0 {
+        return Ok(Some(Stand::Empty));
+    }
+    Ok(match cache.whole(layout)? {
+        Some(file) => Some(Stand::Whole(Arc::new(file))),
+        None => (layout.groups() == 1).then_some(Stand::Small),
+    })
+}
+
 /// The body as an open file of the server's, if it is one piece and the server hands it over.
 async fn handed_over(layout: &Layout, origin: &Origin) -> Option<File> {
     let [placed] = layout.pieces() else { return None };
@@ -467,6 +488,13 @@ fn joined(outcome: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result
         Some(outcome) => outcome.map_err(io::Error::other)?,
         None => Ok(()),
     }
+}
+
+/// Reads all of a range that is in memory; false if some of it is not.
+fn reads_now(file: &File, bytes: &mut [u8], offset: u64) -> bool {
+    let length = bytes.len();
+    let read = preadv2(file, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT);
+    read.is_ok_and(|read| read == length)
 }
 
 /// Runs file operations where they hold nobody up.

@@ -405,6 +405,31 @@ def test_the_cache_keeps_its_limit(mounts, s3, bucket):
     assert mounts.counters(at)["evicted"] > 0
 
 
+def test_what_was_opened_lately_is_kept_open(mounts, s3, bucket):
+    """Files of up to a share of the cache are opened again without a look at it, and larger ones with one."""
+    bodies = {"small": body("small", 4096), "large": body("large", MIB)}
+    for key, content in bodies.items():
+        s3.put_object(Bucket=bucket, Key=key, Body=content)
+    at = mounts.mount(bucket, "--cache-size", "16MiB")
+
+    def opened_anew(key) -> bool:
+        """Whether the mount opened the body in its cache, which notes when it does."""
+        # The kernel does not wait for its release.
+        time.sleep(0.05)
+        before = kept[key].stat().st_atime_ns
+        assert (at / key).read_bytes() == bodies[key]
+        return kept[key].stat().st_atime_ns != before
+
+    assert all((at / key).read_bytes() == content for key, content in bodies.items())
+    files = {path.stat().st_size: path for path in (mounts.cache / "bodies").rglob("*") if path.is_file()}
+    kept = {key: files[len(content)] for key, content in bodies.items()}
+    # It comes with the first open, and is whole from the second on.
+    for _ in range(4):
+        opened_anew("small"), opened_anew("large")
+    assert not any(opened_anew("small") for _ in range(3))
+    assert all(opened_anew("large") for _ in range(3))
+
+
 def test_a_file_completed_while_it_is_open_is_read_on(mounts, s3, bucket):
     """Cached and passthrough handles of one file never meet: the kernel answers EIO where they do."""
     size = 6 * MIB

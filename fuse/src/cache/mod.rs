@@ -94,6 +94,11 @@ impl Cache {
         &self.folder
     }
 
+    /// How many bytes it keeps, at most.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// An open file in the directory, to try what the kernel can do with files there. It has no name any more.
     pub fn trial(&self) -> io::Result<File> {
         let (_, path) = self.unfinished()?;

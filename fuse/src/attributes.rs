@@ -26,6 +26,10 @@ const UNTRUSTED: &str = "user.elton.untrusted.";
 /// The most bytes of extended attributes that are read of one object.
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 
+/// The most bytes of names, each with a NUL, that are shown of those. Linux refuses to list more than 64 KiB, and programs
+/// that copy a file fail then; the rest is for the mount's own.
+const XATTR_LIST_BYTES_MAX: usize = 63 * 1024;
+
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -171,12 +175,17 @@ fn parse_time(text: &str) -> Option<(i64, u32)> {
 #[must_use]
 pub fn extended(entry: &Entry, ownership: Ownership) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![("user.elton.etag".to_owned(), entry.etag.to_string().into_bytes())];
+    let mut listed = 0;
     all.extend(metadata(entry, "xattr").into_iter().flat_map(stored).filter_map(|(name, value)| {
         // What begins so is said by the mount and by nobody else.
         let ours = name.starts_with("user.elton.");
         let plain = !ours && (name.starts_with("user.") || ownership.trust);
         let shown = if plain { name } else { format!("{UNTRUSTED}{name}") };
-        (shown.len() <= 255 && !shown.contains('\0')).then_some((shown, value))
+        if !(1..=255).contains(&shown.len()) || shown.contains('\0') {
+            return None;
+        }
+        listed += shown.len() + 1;
+        (listed <= XATTR_LIST_BYTES_MAX).then_some((shown, value))
     }));
     all.sort();
     all.dedup_by(|one, other| one.0 == other.0);
@@ -196,6 +205,10 @@ fn stored(text: &str) -> Vec<(String, Vec<u8>)> {
 mod tests {
     use federation::snapshot::Content;
     use federation::types::ETag;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
 
@@ -285,5 +298,82 @@ mod tests {
         assert_eq!(names(false), ["user.a", "user.elton.etag", "user.elton.untrusted.security.capability"]);
         assert_eq!(names(true), ["security.capability", "user.a", "user.elton.etag"]);
         assert_eq!(extended(&self::entry(&[("xattr", "{}x")]), OWN).len(), 1);
+    }
+
+    /// What a client, or a cluster that lies, may have said of a file: anything, and what is nearly right.
+    fn texts() -> impl Strategy<Value = String> {
+        let pieces =
+            vec!["-", "+", ".", "0", "1", "7", "8", "9", "100644", "9223372036854775807", "Z", "T", ":", "e", " "];
+        let near = vec(select(pieces), 0..8).prop_map(|pieces| pieces.concat());
+        let number = prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            "[0-7]{1,22}",
+            "-?[0-9]{1,20}\\.[0-9]{0,12}"
+        ];
+        let date = "[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[-+][0-9]{2}:[0-9]{2})";
+        prop_oneof![any::<String>(), near, number, date]
+    }
+
+    /// Extended attributes as s3fs writes them, and as nobody should.
+    fn xattrs() -> impl Strategy<Value = String> {
+        let kinds = "(user|trusted|security|system)\\.[a-z.]{0,250}";
+        let names = prop_oneof![kinds, "user\\.elton\\.[a-z]{0,9}", any::<String>(), "[a-z]{0,4}"];
+        let values = prop_oneof![vec(any::<u8>(), 0..40).prop_map(|value| STANDARD.encode(value)), any::<String>()];
+        let object = btree_map(names, values, 0..60).prop_map(|pairs| serde_json::to_string(&pairs).expect("strings"));
+        let escaped = object.prop_map(|text| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string());
+        prop_oneof![4 => escaped, 1 => any::<String>(), 1 => "[\\[{\":,]{0,300}"]
+    }
+
+    proptest! {
+        // `PROPTEST_CASES` says how many.
+        #[test]
+        fn whatever_metadata_says_attributes_are_lawful(
+            said in vec((select(vec!["mode", "uid", "gid", "mtime"]), texts()), 0..5),
+            size in any::<u64>(),
+            modified in any::<u64>(),
+            foreign in any::<bool>(),
+        ) {
+            let said: Vec<_> = said.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            let entry = Entry { size, modified: Timestamp(modified), ..entry(&said) };
+            let ownership = Ownership { foreign, ..OWN };
+            let object = Attributes::of_object(&entry, ownership);
+            prop_assert!(object.kind != Kind::Directory && object.size == size);
+            let directory = Attributes::of_directory(Some(&entry), ownership);
+            prop_assert_eq!(directory.kind, Kind::Directory);
+            for shown in [object, directory] {
+                prop_assert!(u32::from(shown.permissions) <= PERMISSION_BITS && shown.nanoseconds < 1_000_000_000);
+                prop_assert!(foreign || (shown.uid, shown.gid) == (OWN.uid, OWN.gid));
+            }
+        }
+
+        #[test]
+        fn times_turn_back(seconds in -200_000_000_000..200_000_000_000_i64, nanoseconds in 0..1_000_000_000_u32) {
+            let before = seconds < 0 && nanoseconds > 0;
+            let (whole, fraction) = if before { (seconds + 1, 1_000_000_000 - nanoseconds) } else { (seconds, nanoseconds) };
+            let sign = if whole == 0 && seconds < 0 { "-" } else { "" };
+            prop_assert_eq!(parse_time(&format!("{sign}{whole}.{fraction:09}")), Some((seconds, nanoseconds)));
+        }
+
+        #[test]
+        fn whatever_metadata_says_extended_attributes_can_be_listed(text in xattrs(), trust in any::<bool>()) {
+            let all = extended(&entry(&[("xattr", &text)]), Ownership { trust, ..OWN });
+            let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+            prop_assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
+            prop_assert!(names.iter().all(|name| (1..=255).contains(&name.len()) && !name.contains('\0')));
+            prop_assert!(names.iter().map(|name| name.len() + 1).sum::<usize>() <= 64 * 1024);
+            prop_assert!(trust || names.iter().all(|name| name.starts_with("user.")), "{names:?}");
+            let own = |name: &&&str| name.starts_with("user.elton.") && !name.starts_with(UNTRUSTED);
+            prop_assert_eq!(names.iter().filter(own).collect::<Vec<_>>(), [&"user.elton.etag"]);
+        }
+    }
+
+    #[test]
+    fn more_names_than_can_be_listed_are_not_shown() {
+        let pairs: std::collections::BTreeMap<_, _> = (0..5000).map(|at| (at.to_string(), "")).collect();
+        let json = serde_json::to_string(&pairs).expect("strings");
+        assert!(json.len() < XATTR_BYTES_MAX);
+        let all = extended(&entry(&[("xattr", &json)]), OWN);
+        let listed: usize = all.iter().map(|(name, _)| name.len() + 1).sum();
+        assert!((60 * 1024..64 * 1024).contains(&listed), "{listed}");
     }
 }

@@ -138,6 +138,10 @@ fn decode(encoded: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     #[test]
@@ -148,6 +152,23 @@ mod tests {
         }
     }
 
+    /// Shows a name both ways, and turns it back.
+    fn turns_back(name: &[u8]) {
+        for escape in [Escape::Alone, Escape::BesideDirectory] {
+            let shown = show(name, escape);
+            assert!((1..=NAME_BYTES_MAX).contains(&shown.len()), "{name:?}");
+            assert!(!shown.contains(&0) && !shown.contains(&b'/') && shown != b"." && shown != b"..");
+            match read(&shown) {
+                Shown::Plain(back) => assert_eq!((back.as_slice(), escape), (name, Escape::Alone)),
+                Shown::Escaped(back, found) => assert_eq!((back.as_slice(), found), (name, escape)),
+                Shown::Long { beginning, escape: found } => {
+                    assert!(name.starts_with(&beginning) && found == escape, "{name:?}");
+                }
+                Shown::Nothing => panic!("{name:?} is lost"),
+            }
+        }
+    }
+
     #[test]
     fn whatever_is_shown_is_a_lawful_name_and_turns_back() {
         let long = "x".repeat(300).into_bytes();
@@ -155,19 +176,42 @@ mod tests {
         let full = "y".repeat(250).into_bytes();
         let names: [&[u8]; 12] =
             [b"", b".", b"..", b"a\0b", b"%elton-", b"%elton-name-x", &long, &zeros, &full, b"a", b"\xff\0", b"%"];
-        for name in names {
-            for escape in [Escape::Alone, Escape::BesideDirectory] {
-                let shown = show(name, escape);
-                assert!((1..=NAME_BYTES_MAX).contains(&shown.len()), "{name:?}");
-                assert!(!shown.contains(&0) && !shown.contains(&b'/') && shown != b"." && shown != b"..");
-                match read(&shown) {
-                    Shown::Plain(back) => assert_eq!((back.as_slice(), escape), (name, Escape::Alone)),
-                    Shown::Escaped(back, found) => assert_eq!((back.as_slice(), found), (name, escape)),
-                    Shown::Long { beginning, escape: found } => {
-                        assert!(name.starts_with(&beginning) && found == escape, "{name:?}");
-                    }
-                    Shown::Nothing => panic!("{name:?} is lost"),
-                }
+        names.into_iter().for_each(turns_back);
+    }
+
+    /// Names of any bytes but `/`, in which what is escaped and what looks escaped is frequent.
+    fn names() -> impl Strategy<Value = Vec<u8>> {
+        let any = vec(any::<u8>().prop_filter("no key has it in a name", |byte| *byte != b'/'), 0..400);
+        let pieces =
+            select(vec!["%", "%25", "%00", "%2F", "%2e", ".", "\0", "a", "ä", "%elton-", "%elton-name-", "long-"]);
+        let near = vec(pieces, 0..60).prop_map(|pieces| pieces.concat().into_bytes());
+        // Around the length from which a name is shown by its hash.
+        let edge = (225..260_usize, select(vec![b'x', b'%', 0])).prop_map(|(length, byte)| vec![byte; length]);
+        prop_oneof![any, near, edge]
+    }
+
+    proptest! {
+        // `PROPTEST_CASES` says how many.
+        #[test]
+        fn any_name_turns_back(name in names()) {
+            turns_back(&name);
+        }
+
+        #[test]
+        fn two_names_are_never_shown_alike(one in names(), other in names()) {
+            prop_assume!(one != other);
+            let shown = [&one, &other].map(|name| [Escape::Alone, Escape::BesideDirectory].map(|how| show(name, how)));
+            prop_assert!(!shown[0].iter().any(|name| shown[1].contains(name)));
+        }
+
+        /// Whoever asks for a name asks for anything. What it stands for is shown as that and as nothing else.
+        #[test]
+        fn what_is_asked_for_stands_for_one_name_or_none(asked in names()) {
+            match read(&asked) {
+                Shown::Plain(name) => prop_assert!(name == asked && show(&name, Escape::Alone) == asked),
+                Shown::Escaped(name, escape) => prop_assert_eq!(show(&name, escape), asked),
+                Shown::Long { beginning, .. } => prop_assert!(beginning.len() <= asked.len()),
+                Shown::Nothing => {}
             }
         }
     }

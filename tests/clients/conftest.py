@@ -16,6 +16,7 @@ LONG_FILES = (
     "test_aws_cli.py",
     "test_federation_s3.py",
     "test_docker_plugin.py",
+    "test_mount_debian.py",
     "test_sigkill.py",
     "test_trouble.py",
     "test_space.py",

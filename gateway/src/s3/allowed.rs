@@ -66,8 +66,9 @@ const ANYWHERE: &[&str] = &[
 const SOMEWHERE: &[(&str, &[Operation])] = &[
     ("x-amz-tagging", &[Put, CopyObject, CreateUpload]),
     ("x-amz-website-redirect-location", &[Put, CopyObject, CreateUpload]),
-    // Clients that copy in parts begin the upload with the headers of a copy.
-    ("x-amz-metadata-directive", &[CopyObject, CreateUpload]),
+    // Clients that copy in parts begin the upload with the headers of a copy; s3fs puts a file that was changed before
+    // its first upload with them (`cp -a`).
+    ("x-amz-metadata-directive", &[Put, CopyObject, CreateUpload]),
     ("x-amz-tagging-directive", &[CopyObject, CreateUpload]),
     ("x-amz-copy-source", &[CopyObject, PartCopy]),
     ("x-amz-copy-source-if-match", &[CopyObject, PartCopy]),
@@ -225,6 +226,7 @@ mod tests {
             ("x-amz-request-payer", "requester"),
             ("x-amz-optional-object-attributes", "RestoreStatus"),
             ("x-amz-checksum-type", "FULL_OBJECT"),
+            ("x-amz-metadata-directive", "REPLACE"),
             ("x-other", "anything"),
         ] {
             assert_eq!(outcome("PUT", "/b/k", &[header]), "ok", "{header:?}");

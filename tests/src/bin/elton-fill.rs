@@ -1,7 +1,7 @@
-//! Fills a bucket with empty objects through the core's commit: `elton-fill DIR BUCKET COUNT`.
+//! Fills a bucket with empty objects through the core's commit: `elton-fill DIR BUCKET COUNT [KEYS-PER-FOLDER]`.
 //!
 //! A million keys by S3 would measure S3. No server may have the directory open. Keys are `000/0000000` and so on,
-//! a thousand to a folder.
+//! a thousand to a folder unless told otherwise.
 
 use std::path::Path;
 
@@ -15,14 +15,18 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [data, bucket, count] = arguments.as_slice() else { return Err("usage: elton-fill DIR BUCKET COUNT".into()) };
+    let (data, bucket, count, per_folder) = match arguments.as_slice() {
+        [data, bucket, count] => (data, bucket, count, 1000),
+        [data, bucket, count, per_folder] => (data, bucket, count, per_folder.parse()?),
+        _ => return Err("usage: elton-fill DIR BUCKET COUNT [KEYS-PER-FOLDER]".into()),
+    };
     let master = Master::open(MasterConfig::new(Path::new(data))).await?;
-    fill(&master, &bucket.parse()?, count.parse()?).await?;
+    fill(&master, &bucket.parse()?, count.parse()?, per_folder).await?;
     master.close().await;
     Ok(())
 }
 
-async fn fill(master: &Master, bucket: &BucketName, count: u64) -> Result<(), Error> {
+async fn fill(master: &Master, bucket: &BucketName, count: u64, per_folder: u64) -> Result<(), Error> {
     let actor = Actor("elton-fill".into());
     match master.create_bucket(&actor, bucket, "").await {
         Ok(_) | Err(CoreError::BucketExists { .. }) => {}
@@ -43,7 +47,7 @@ async fn fill(master: &Master, bucket: &BucketName, count: u64) -> Result<(), Er
     for first in (0..count).step_by(usize::try_from(step)?) {
         let mut changes = Vec::new();
         for number in first..count.min(first + step) {
-            let path = ObjectPath::try_from(format!("{:03}/{number:07}", number / 1000).as_bytes())?;
+            let path = ObjectPath::try_from(format!("{:03}/{number:07}", number / per_folder).as_bytes())?;
             changes.push(StagedChange { path, content: Some((record.clone(), None)) });
         }
         commit.stage(changes).await?;

@@ -15,7 +15,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "clients"))
 
-from bench_servers import BINARIES, ROOT  # noqa: E402
+from bench_line import Plain, object_seconds  # noqa: E402
+from bench_rclone import beside_rclone  # noqa: E402
+from bench_servers import BINARIES, ROOT, processor_seconds  # noqa: E402
 from bench_tables import heading, row  # noqa: E402
 from clusters import shared_bucket, started  # noqa: E402
 from content import body  # noqa: E402
@@ -55,20 +57,27 @@ def timed(work):
     return time.monotonic() - began
 
 
+def reads(cluster, bucket, count, seconds):
+    """How many reads per second, and what one costs the server, in microseconds of a processor."""
+    before = processor_seconds(cluster.process)
+    rate = load(cluster, "get", bucket, count=count, seconds=seconds)["per_second"]
+    return rate, (processor_seconds(cluster.process) - before) / (rate * seconds) * 1e6
+
+
 def hot_reads(home, member, rounds, seconds):
     """The same objects at the home and, under a bound, at the member that has read them before."""
-    heading("hot reads", "at the home, /s", "at the member, /s", "ratio")
+    heading("hot reads under `bounded`", "at the home", "at the member", "ratio")
     for size, word, count in ((4096, "4 KiB", 500), (MIB, "1 MiB", 100)):
         bucket = shared_bucket(home, member)
         load(home, "fill", bucket, size=size, count=count)
         # Every object is read at least once before it counts; strong, so that what the bound allows has them all.
         load(member, "get", bucket, count=count, seconds=2 * seconds)
         member.run("bucket", "set", bucket, "--consistency", "bounded=600")
-        found = []
-        for _ in range(rounds):
-            found.append([load(at, "get", bucket, count=count, seconds=seconds)["per_second"] for at in (home, member)])
-        ratio = statistics.median(there / here for here, there in found)
-        row(f"GET {word}", *(statistics.median(column) for column in zip(*found)), ratio)
+        found = [[reads(at, bucket, count, seconds) for at in (home, member)] for _ in range(rounds)]
+        for index, what in enumerate(("/s", "server's CPU µs each (less is better)")):
+            pairs = [(here[index], there[index]) for here, there in found]
+            ratio = statistics.median(there / here for here, there in pairs)
+            row(f"GET {word}, {what}", *(statistics.median(column) for column in zip(*pairs)), ratio)
 
 
 def far(line):
@@ -79,18 +88,27 @@ def near(line):
     line.delay, line.rate = 0.0, None
 
 
-def far_away(home, member, line, seconds, size):
-    """100 ms there and back, 1 Gbit/s each way."""
-    bucket, data = shared_bucket(home, member), body("fetch", 16 * MIB) * (size // (16 * MIB))
-    put(home, bucket, "large", data)
-    far(line)
-    try:
-        took = timed(lambda: get(member, bucket, "large", size))
-        put_rate = load(member, "put", bucket, size=4096, connections=WRITERS, seconds=seconds)["per_second"]
-    finally:
-        near(line)
-    heading("100 ms, 1 Gbit/s", "value", "of what the line allows")
-    row(f"first read of {size // MIB} MiB at the member, MiB/s", size / MIB / took, size / took / GIGABIT)
+def far_away(clusters, home, member, rounds, seconds, size):
+    """100 ms there and back, 1 Gbit/s each way; beside it a plain stream of as many bytes over the same line."""
+    bucket, line, found = shared_bucket(home, member), clusters.line(home, member), []
+    for number in range(rounds):
+        data = b"".join(body(("fetch", number, at), 16 * MIB) for at in range(0, size, 16 * MIB))
+        put(home, bucket, f"large-{number}", data)
+    with Plain(clusters.wan, home.machine, size) as plain:
+        far(line)
+        try:
+            for number in range(rounds):
+                took = object_seconds(member, bucket, f"large-{number}", size)
+                found.append((took, plain.seconds(member.machine)))
+            put_rate = load(member, "put", bucket, size=4096, connections=WRITERS, seconds=seconds)["per_second"]
+        finally:
+            near(line)
+    ours, streams = (statistics.median(column) for column in zip(*found))
+    heading("100 ms, 1 Gbit/s", "value", "of the line", "of a plain stream")
+    row(f"a plain TCP stream of {size // MIB} MiB, MiB/s", size / MIB / streams, size / streams / GIGABIT, 1)
+    of_stream = statistics.median(stream / took for took, stream in found)
+    row(f"first read of {size // MIB} MiB at the member, MiB/s", size / MIB / ours, size / ours / GIGABIT, of_stream)
+    heading("100 ms, 1 Gbit/s", "value", "of what the round trip allows")
     row(f"PUT 4 KiB at the member, {WRITERS} clients, /s", put_rate, put_rate * 2 * FAR / WRITERS)
 
 
@@ -157,7 +175,8 @@ def main():
             line = clusters.line(home, member)
             thesis(home, member, line)
             hot_reads(home, member, arguments.rounds, arguments.seconds)
-            far_away(home, member, line, arguments.seconds, arguments.mib * MIB)
+            far_away(clusters, home, member, arguments.rounds, arguments.seconds, arguments.mib * MIB)
+            beside_rclone(clusters, home, member, folder)
     finally:
         shutil.rmtree(folder)
 

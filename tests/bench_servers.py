@@ -36,6 +36,12 @@ def wait_for(port, process, seconds=60):
             time.sleep(0.01)
 
 
+def processor_seconds(process) -> float:
+    """What a process has taken of the processors so far."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
 class Server:
     """`with server:` is how long it runs; its data stays, so that it can run again."""
 
@@ -73,8 +79,7 @@ class Server:
         return int(re.search(rf"{field}:\s+(\d+) kB", text)[1]) / 1024
 
     def processor_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+        return processor_seconds(self.process)
 
     def env(self):
         return os.environ | {

@@ -30,6 +30,8 @@ class Line:
         # Addresses of machines that nothing arrives at any more, and those that may not dial.
         self.swallowed: set[str] = set()
         self.barred: set[str] = set()
+        # By the address that bytes go to: when the line has carried what it was given. All connections share the rate.
+        self.free: dict[str, float] = {}
         # Bytes above TCP by the address that they went to.
         self.carried = collections.Counter()
         self.connections: set["Connection"] = set()
@@ -88,13 +90,14 @@ class Wan:
         key = frozenset((one.wan, other.wan))
         return self.lines.setdefault(key, Line(self))
 
-    def open_door(self, machine, port=PEER_PORT):
-        """From now on others reach the machine, at this port of its gateway."""
+    def open_door(self, machine, port=PEER_PORT, inside=None):
+        """From now on others reach the machine at this port of its gateway, and there what listens at `inside`; without
+        it, the same port of its `wan`."""
         listener = socket.create_server((machine.gateway, port), backlog=64)
         listener.setblocking(False)
-        asyncio.run_coroutine_threadsafe(self._keep(listener, machine), self.loop)
+        asyncio.run_coroutine_threadsafe(self._keep(listener, machine, inside or (machine.wan, port)), self.loop)
 
-    async def _keep(self, listener, machine):
+    async def _keep(self, listener, machine, inside):
         with listener:
             while True:
                 accepted, (source, _) = await self.loop.sock_accept(listener)
@@ -102,7 +105,7 @@ class Wan:
                 if not line.up or source in line.barred:
                     _reset(accepted)
                     continue
-                asyncio.ensure_future(Connection(self, line, accepted, source, machine.wan).run())
+                asyncio.ensure_future(Connection(self, line, accepted, source, machine.wan, inside).run())
 
     def close(self):
         def stop():
@@ -120,8 +123,8 @@ class Wan:
 class Connection:
     """A connection through the network: two sockets and what is under way between them."""
 
-    def __init__(self, wan, line, accepted, source, target):
-        self.wan, self.line, self.source, self.target = wan, line, source, target
+    def __init__(self, wan, line, accepted, source, target, inside):
+        self.wan, self.line, self.source, self.target, self.inside = wan, line, source, target, inside
         self.sockets = [accepted]
         self.task = None
 
@@ -142,7 +145,7 @@ class Connection:
             for end in self.sockets:
                 end.setblocking(False)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(dialled, (self.target, PEER_PORT))
+            await loop.sock_connect(dialled, self.inside)
             accepted = self.sockets[0]
             ways = [
                 asyncio.ensure_future(self._carry(accepted, dialled, self.target)),
@@ -167,13 +170,13 @@ class Connection:
 
         async def send():
             nonlocal under_way
-            free = 0.0
             while True:
                 async with room:
                     await room.wait_for(lambda: waiting)
                 due, data = waiting[0]
                 if line.rate:
-                    free = max(free, due - line.delay) + len(data) / line.rate
+                    free = max(line.free.get(address, 0.0), due - line.delay) + len(data) / line.rate
+                    line.free[address] = free
                     due = max(due, free + line.delay)
                 if (wait := due - time.monotonic()) > 0:
                     await asyncio.sleep(wait)

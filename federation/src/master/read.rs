@@ -1,20 +1,60 @@
 //! Reads of objects.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::body::{BodyReader, Source, load_parts};
-use super::elsewhere::{Found, Place};
+use super::cache::ReadLately;
+use super::elsewhere::{Fetch, Found, Place};
 use super::key::{self, name_of};
 use super::lens::{Lens, Live, Seen};
-use super::readers::Held;
+use super::readers::{Held, ReadGuard};
 use super::request::{Opened, PartInfo, Version, Versioning, Which};
 use super::{Master, layer};
 use crate::blobs::Blobs;
+use crate::catalog::{Catalog, View};
 use crate::error::{Error, Result};
-use crate::types::{Body, BucketAt, Number, ObjectPath, Pair, Part, Piece, Summary};
+use crate::types::{Body, BucketAt, Number, ObjectPath, Pair, Part, Piece, Summary, Timestamp};
 
 /// How often a read looks again when what it found was moved meanwhile.
 const LOOKS_MAX: usize = 4;
+
+/// A read that was announced and has not found its version yet.
+pub(crate) struct Opening {
+    guard: ReadGuard,
+    blobs: Blobs,
+    catalog: Arc<dyn Catalog>,
+    fetch: Option<Arc<dyn Fetch>>,
+    lately: Arc<ReadLately>,
+    now: Timestamp,
+}
+
+impl Opening {
+    /// A version with its body as the view has it. A small one is read at once.
+    pub(crate) fn open(self, view: &dyn View, version: Version) -> Result<Opened> {
+        let Opening { guard, blobs, catalog, fetch, lately, now } = self;
+        let parts = load_parts(view, &blobs, &version.record.body)?;
+        let (pieces, held) = sources(view, &blobs, &version, &parts)?;
+        for piece in pieces_of(&version.record.body, &parts).filter(Piece::is_shared) {
+            lately.note(version.bucket, piece.hash(), now);
+        }
+        let guard = if held.is_empty() {
+            None
+        } else {
+            guard.hold(held);
+            Some(guard)
+        };
+        let length = version.record.size;
+        if pieces.iter().try_fold(0u64, |sum, (piece, _)| sum.checked_add(*piece)) != Some(length) {
+            return Err(Error::Damaged {
+                what: format!("version {} of {}", version.number, version.path),
+                source: "its pieces do not add up to its size".into(),
+            });
+        }
+        Ok(Opened { version, body: BodyReader { blobs, catalog, fetch, length, pieces, guard } })
+    }
+}
 
 impl Master {
     /// The number that a snapshot names; the newest without one.
@@ -33,8 +73,23 @@ impl Master {
     /// A version and its body. A small one comes with the look-up.
     pub async fn get(&self, at: &BucketAt, path: &ObjectPath, which: Which) -> Result<Opened> {
         self.settle_named(at, path, which).await?;
+        let (at, path) = (at.clone(), path.clone());
+        self.open_with(move |view, opening| opening.open(view, version(&Lens::open(view, &at)?, &path, which)?)).await
+    }
+
+    /// The body of a version that was looked up before, here or in another cluster.
+    pub async fn open_version(&self, version: Version) -> Result<Opened> {
+        self.open_with(move |view, opening| opening.open(view, version.clone())).await
+    }
+
+    /// Looks a version up and opens it, all in one job.
+    pub(crate) async fn open_with<T: Send + 'static>(
+        &self,
+        look_up: impl Fn(&dyn View, Opening) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<T> {
         for look in 1.. {
-            match self.try_get(at, path, which).await {
+            let (look_up, opening) = (look_up.clone(), self.opening());
+            match self.writer.read(move |view| look_up(view, opening)).await {
                 // Compaction moved a slot between the look-up and the read.
                 Err(Error::Damaged { .. }) if look < LOOKS_MAX => {}
                 opened => return opened,
@@ -43,49 +98,15 @@ impl Master {
         Err(Error::Conflict)
     }
 
-    async fn try_get(&self, at: &BucketAt, path: &ObjectPath, which: Which) -> Result<Opened> {
-        let (at, path) = (at.clone(), path.clone());
-        self.open_with(move |view| version(&Lens::open(view, &at)?, &path, which)).await
-    }
-
-    /// The body of a version that was looked up before, here or in another cluster.
-    pub async fn open_version(&self, version: Version) -> Result<Opened> {
-        self.open_with(move |_| Ok(version)).await
-    }
-
-    async fn open_with(
-        &self,
-        look_up: impl FnOnce(&dyn crate::catalog::View) -> Result<Version> + Send + 'static,
-    ) -> Result<Opened> {
-        let guard = self.readers.announce();
-        let (blobs, fetch) = (self.blobs.clone(), std::sync::Arc::clone(&self.fetch));
-        let (lately, now) = (std::sync::Arc::clone(&self.read_lately), self.clock.wall());
-        let catalog = std::sync::Arc::clone(self.writer.catalog());
-        self.writer
-            .read(move |view| {
-                let version = look_up(view)?;
-                let parts = load_parts(view, &blobs, &version.record.body)?;
-                let (pieces, held) = sources(view, &blobs, &version, &parts)?;
-                for piece in pieces_of(&version.record.body, &parts).filter(Piece::is_shared) {
-                    lately.note(version.bucket, piece.hash(), now);
-                }
-                let guard = if held.is_empty() {
-                    None
-                } else {
-                    guard.hold(held);
-                    Some(guard)
-                };
-                let length = version.record.size;
-                if pieces.iter().try_fold(0u64, |sum, (piece, _)| sum.checked_add(*piece)) != Some(length) {
-                    return Err(Error::Damaged {
-                        what: format!("version {} of {}", version.number, version.path),
-                        source: "its pieces do not add up to its size".into(),
-                    });
-                }
-                let fetch = fetch.get().cloned();
-                Ok(Opened { version, body: BodyReader { blobs, catalog, fetch, length, pieces, guard } })
-            })
-            .await
+    fn opening(&self) -> Opening {
+        Opening {
+            guard: self.readers.announce(),
+            blobs: self.blobs.clone(),
+            catalog: Arc::clone(self.writer.catalog()),
+            fetch: self.fetch.get().cloned(),
+            lately: Arc::clone(&self.read_lately),
+            now: self.clock.wall(),
+        }
     }
 
     /// The parts of a version; none unless it was uploaded in parts.
@@ -184,7 +205,7 @@ fn pieces_of<'a>(body: &'a Body, parts: &'a [Part]) -> impl Iterator<Item = Piec
 type Sources = (Vec<(u64, Source)>, Vec<Held>);
 
 /// Where a body's pieces are, and what of it the collector has to leave alone. A body of one small piece is read.
-fn sources(rows: &dyn crate::catalog::View, blobs: &Blobs, version: &Version, parts: &[Part]) -> Result<Sources> {
+fn sources(rows: &dyn View, blobs: &Blobs, version: &Version, parts: &[Part]) -> Result<Sources> {
     let place = Place::of(version);
     let find = |piece: Piece| match piece {
         Piece::Shared { hash, length } => place.find(rows, hash, length),

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::http::STREAM_WINDOW;
+use super::http::QUESTION_WINDOW;
 use crate::error::BoxError;
 
 /// A body, of known or unknown length.
@@ -112,7 +112,7 @@ impl Progress {
             WaitsFor::Source => Instant::now() + take_within,
             WaitsFor::Taker(since) => since + take_within,
             WaitsFor::Answer(since) => {
-                let under_way = u32::try_from(bytes).unwrap_or(u32::MAX).min(STREAM_WINDOW);
+                let under_way = u32::try_from(bytes).unwrap_or(u32::MAX).min(QUESTION_WINDOW);
                 since + answer_within + Duration::from_secs(under_way.into()) / SLOWEST_LINE
             }
         }

@@ -13,12 +13,16 @@ use super::body::Body;
 use super::metered::Metered;
 use crate::peer::transport::Io;
 
-/// What may be under way in one body: 1 Gbit/s over 100 ms are 12.5 MB, and one body should fill such a line.
-pub(super) const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// What may be under way of one question: the longest one.
+pub(super) const QUESTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// What may be under way over all. This bounds the memory that readers who stopped reading can take, and is four times
-/// a body's share because they take their share from the others' as long as they keep their bodies.
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// What may be under way of one answer: one body should fill a line of 1 Gbit/s over 100 ms, on which 12.5 MB are under
+/// way. h2 gives a window back when half of it was taken, so no more than the other half is sure to be.
+const ANSWER_WINDOW: u32 = 32 * 1024 * 1024;
+
+/// How many times one body's share may be under way over all: those whose readers stopped reading keep theirs. This
+/// bounds the memory that they can take.
+const SHARES: u32 = 4;
 
 /// Frames are long enough for large bodies to be cheap, and short enough for a small answer between them to be quick.
 const FRAME_MAX: u32 = 256 * 1024;
@@ -66,8 +70,8 @@ pub(super) async fn ask(
 ) -> hyper::Result<(client::SendRequest<Body>, client::Connection<Bytes, Body, Tasks>)> {
     client::Builder::new(tasks)
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(ANSWER_WINDOW)
+        .initial_connection_window_size(SHARES * ANSWER_WINDOW)
         .max_frame_size(FRAME_MAX)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADERS_MAX)
@@ -92,8 +96,8 @@ where
 {
     server::Builder::new(tasks)
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(QUESTION_WINDOW)
+        .initial_connection_window_size(SHARES * QUESTION_WINDOW)
         .max_frame_size(FRAME_MAX)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEADERS_MAX)

@@ -410,7 +410,7 @@ def test_what_was_opened_lately_is_kept_open(mounts, s3, bucket):
     bodies = {"small": body("small", 4096), "large": body("large", MIB)}
     for key, content in bodies.items():
         s3.put_object(Bucket=bucket, Key=key, Body=content)
-    at = mounts.mount(bucket, "--cache-size", "16MiB")
+    at = mounts.mount(bucket, "--copy-bodies", "--cache-size", "16MiB")
 
     def opened_anew(key) -> bool:
         """Whether the mount opened the body in its cache, which notes when it does."""

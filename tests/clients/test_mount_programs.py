@@ -107,7 +107,7 @@ def test_duckdb(databases, source):
 def test_a_question_fetches_what_it_needs(databases, source, tmp_path):
     """Of a database, what a look-up in its index reads; of a parquet file, the columns that are asked for."""
     mounts, at = databases
-    other = mounts.mount(f"{mounts.record['bucket']}@{mounts.record['number']}", cache=tmp_path / "cold")
+    other = mounts.mount(f"{mounts.record['bucket']}@{mounts.record['number']}", "--copy-bodies", cache=tmp_path / "cold")
     with contextlib.closing(sqlite3.connect(f"file:{other}/data.sqlite?mode=ro&immutable=1", uri=True)) as base:
         assert base.execute("select n from t where v = 'value 7919'").fetchone() == (1,)
     fetched, size = mounts.counters(other)["body_bytes"], (source / "data.sqlite").stat().st_size
@@ -168,7 +168,7 @@ def test_readers_outlive_kills_of_the_server(own_server, tmp_path):
     try:
         boto(own_server).create_bucket(Bucket="killed")
         boto(own_server).put_object(Bucket="killed", Key="f", Body=content)
-        at = mounts.mount("killed", "--deadline", "60s")
+        at = mounts.mount("killed", "--copy-bodies", "--deadline", "60s")
 
         def disturb(done):
             while not done.is_set() and len(kills) < 6:

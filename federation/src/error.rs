@@ -274,6 +274,14 @@ pub enum Error {
         /// What happened when it was tried.
         why: String,
     },
+    /// A body is in other clusters only, and the home passes nothing on from one cluster to another.
+    #[error("the body is at {}, and {home} passes no bodies on: its operator switched that off", listed(holders))]
+    NotRelayed {
+        /// Who has it, as far as is known.
+        holders: Vec<String>,
+        /// The home, by its name here.
+        home: String,
+    },
     /// Another cluster sent something that it cannot mean, or failed itself.
     #[error("cluster {cluster} answered {doing} with nonsense or an error of its own: {why}")]
     ClusterFailed {
@@ -293,6 +301,10 @@ pub enum Error {
     /// The request met another one and may be repeated.
     #[error("the request conflicted with another one; repeat it")]
     Conflict,
+}
+
+fn listed(holders: &[String]) -> String {
+    if holders.is_empty() { "no cluster that is known".to_owned() } else { holders.join(", ") }
 }
 
 /// Any error.

@@ -30,6 +30,24 @@ impl Master {
             .await
     }
 
+    /// All shares of buckets of this cluster.
+    pub async fn all_shares(&self) -> Result<Vec<(BucketName, MemberId, Rights)>> {
+        self.writer
+            .read(|view| {
+                let mut shares = Vec::new();
+                for row in view.range(Table::Grants, KeyRange::prefix(&[]))? {
+                    let (key, value) = row?;
+                    let Some((id, member)) = key.split_first_chunk::<16>() else { continue };
+                    let Ok(member) = member.try_into().map(MemberId) else { continue };
+                    if let Some(row) = BucketRow::load(view, &keys::bucket(BucketId(*id)))?.filter(|row| !row.deleted) {
+                        shares.push((row.name, member, GrantRow::decode(&value)?.rights));
+                    }
+                }
+                Ok(shares)
+            })
+            .await
+    }
+
     /// Who a bucket is shared with.
     pub async fn shares(&self, bucket: &BucketName) -> Result<Vec<(MemberId, Rights)>> {
         let name = bucket.clone();

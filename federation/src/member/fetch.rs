@@ -222,7 +222,8 @@ impl Fetcher {
             hash: wanted.hash,
             part,
         };
-        let cost = Cost { purpose: Purpose::Read, bucket: Some(wanted.bucket) };
+        let purpose = if wanted.relayed { Purpose::Relay } else { Purpose::Read };
+        let cost = Cost { purpose, bucket: Some(wanted.bucket) };
         match self.member.wire.body(holder, cost, peer::json(&question)).await {
             Ok(stream) => Ok(stream),
             Err(error) => Err(self.not_given(holder, wanted, error).await),

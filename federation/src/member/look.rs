@@ -195,6 +195,7 @@ impl Member {
                 Ok(())
             })
             .await?;
+        self.note_rows(2);
         Ok(fact)
     }
 

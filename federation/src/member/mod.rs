@@ -11,6 +11,8 @@ mod fetch;
 mod fill;
 mod groups;
 mod housekeeping;
+mod known;
+mod lag;
 mod look;
 mod one_question;
 mod publish;
@@ -28,6 +30,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use fetch::Fetcher;
+pub use lag::Lag;
 
 use crate::catalog::rows::{LinkRow, Record};
 use crate::catalog::{KeyRange, Table, keys};
@@ -71,12 +74,18 @@ pub struct Member {
     questions: one_question::Questions,
     counters: Arc<counters::Counters>,
     completions: turns::Turns<UploadId>,
+    known: Arc<known::Known>,
 }
 
 impl Member {
     /// Reads which buckets are linked. Changes whose outcome was not known when the process ended are resolved from
-    /// now on.
-    pub async fn open(master: Master, membership: Arc<Membership>, wire: Arc<dyn Wire>) -> Result<Member> {
+    /// now on. Of what homes say about `known_rows_max` rows are kept.
+    pub async fn open(
+        master: Master,
+        membership: Arc<Membership>,
+        wire: Arc<dyn Wire>,
+        known_rows_max: u64,
+    ) -> Result<Member> {
         let (counters, open) = counters::Counters::open(&master).await?;
         let member = Member {
             master,
@@ -87,6 +96,7 @@ impl Member {
             questions: one_question::Questions::default(),
             counters: Arc::new(counters),
             completions: turns::Turns::default(),
+            known: Arc::new(known::Known::new(known_rows_max)),
         };
         member.load().await?;
         // Only those of an earlier life: those of this one are still being asked for.

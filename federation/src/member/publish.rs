@@ -276,7 +276,13 @@ impl Member {
         self.note_seen(linked.id, answer.number(), Some(begun));
         let counter = ours.counter;
         match self.settle(linked, ours, Some((change, &answer, asked))).await {
-            Ok(()) => Ok(answer),
+            Ok(()) => {
+                self.note_rows(match change {
+                    PeerChange::Delete(requests) => requests.len() as u64,
+                    _ => 2,
+                });
+                Ok(answer)
+            }
             Err(error) => {
                 self.resolve_later(counter);
                 Err(error)

@@ -63,7 +63,9 @@ pub fn from_core(error: Error) -> S3Error {
         Error::NoSuchSharedBucket { .. } | Error::NoSuchCluster { .. } => {
             S3Error::with_message(S3ErrorCode::NoSuchBucket, message)
         }
-        Error::ClusterAway { .. } => S3Error::with_message(S3ErrorCode::ServiceUnavailable, message),
+        Error::ClusterAway { .. } | Error::NotRelayed { .. } => {
+            S3Error::with_message(S3ErrorCode::ServiceUnavailable, message)
+        }
         Error::ClusterFailed { .. } => {
             tracing::error!(error = message, "a request failed on another cluster");
             S3Error::with_message(S3ErrorCode::InternalError, message)

@@ -9,7 +9,7 @@ use federation::cluster::{Cluster, FederationConfig};
 use federation::disk::{CrashPlan, SimulatedDisk, seeded};
 use federation::error::Result;
 use federation::ids::SeededIds;
-use federation::master::{Limits, Master, Seams};
+use federation::master::{Limits, Master, Relaying, Seams};
 use federation::peer::{Invitation, MemoryNetwork, Secret, Transport};
 use federation::types::{BucketName, ClusterId, PeerAddress, Rights, Timestamp};
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use super::super::store::actor;
 use super::network::{LongLines, Power, Random};
 
 const CATALOG_CACHE_BYTES: usize = 64 * 1024;
+/// So few that what is known is forgotten again and again.
+const KNOWN_ROWS: u64 = 4;
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -125,6 +127,8 @@ impl World {
             }),
             advertise: Some(address(index)),
             cache_bytes_max: 1 << 30,
+            known_rows_max: KNOWN_ROWS,
+            relaying: Relaying::On,
         };
         Cluster::federated(master, config).await
     }

@@ -79,6 +79,9 @@ pub enum Refusal {
     Away {
         cluster: String,
         why: String,
+        /// Of a body that the asked cluster does not pass on: who has it. Asking again changes nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_at: Option<Vec<String>>,
     },
     /// The cluster that was asked failed.
     Failed {
@@ -127,7 +130,14 @@ impl From<&Error> for Refusal {
             }
             Error::NoSpace => Refusal::NoSpace,
             Error::Conflict => Refusal::Conflict,
-            Error::ClusterAway { cluster, why } => Refusal::Away { cluster: cluster.clone(), why: why.clone() },
+            Error::ClusterAway { cluster, why } => {
+                Refusal::Away { cluster: cluster.clone(), why: why.clone(), only_at: None }
+            }
+            Error::NotRelayed { holders, .. } => Refusal::Away {
+                cluster: holders.join(", "),
+                why: "it has a body that this cluster does not pass on: its operator switched that off".to_owned(),
+                only_at: Some(holders.clone()),
+            },
             Error::InvalidRequest { .. }
             | Error::ReadOnlySnapshot { .. }
             | Error::InvalidPart { .. }
@@ -203,7 +213,10 @@ impl Refusal {
                     .to_owned(),
             },
             Refusal::Conflict => Error::Conflict,
-            Refusal::Away { cluster, why } => {
+            Refusal::Away { only_at: Some(holders), .. } => {
+                Error::NotRelayed { holders, home: asked.cluster.to_owned() }
+            }
+            Refusal::Away { cluster, why, only_at: None } => {
                 Error::ClusterAway { cluster, why: format!("{} says: {why}", asked.cluster) }
             }
             Refusal::Unlawful { reason } | Refusal::Failed { reason } => failed(reason),

@@ -3,7 +3,7 @@
 use crate::blobs::BackendError;
 use crate::master::Limit;
 use crate::types::{
-    BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, PinId, TagName, Timestamp, UploadId,
+    BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, PinId, TagName, Term, Timestamp, UploadId,
 };
 
 /// A result of the core.
@@ -257,6 +257,12 @@ pub enum Error {
         bucket: BucketName,
         /// Its home.
         cluster: String,
+    },
+    /// A change was asked for under another term of its bucket than the one that its home is in.
+    #[error("the bucket is in term {}, and not in the one that the change was asked for in", current.0)]
+    WrongTerm {
+        /// The home's term.
+        current: Term,
     },
     /// The bucket is shared for reading only.
     #[error(

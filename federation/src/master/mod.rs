@@ -60,6 +60,7 @@ pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
 pub(crate) use serve::Given;
 pub use serve::Relaying;
+pub use share::Behalf;
 pub(crate) use tree::{KeptPages, PAGES_PER_REQUEST_MAX, absent as not_in_snapshot, check_page_count, kept_root};
 pub use tree::{Tree, TreeWork};
 

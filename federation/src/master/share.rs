@@ -4,9 +4,39 @@ use super::Master;
 use super::home::numbered;
 use super::request::{Actor, BucketInfo};
 use crate::catalog::rows::{BucketRow, GrantRow, Record};
-use crate::catalog::{KeyRange, Table, keys};
+use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result};
 use crate::types::{BucketId, BucketName, MemberId, Rights};
+
+/// On whose behalf a bucket of this cluster is changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Behalf {
+    /// Of this cluster's own clients.
+    Own,
+    /// Of a member that was granted the bucket of this id.
+    Member(MemberId, BucketId),
+}
+
+impl Behalf {
+    /// Refuses a member that may not write to a bucket, as things stand in the transaction that changes it. `id` is the
+    /// bucket that the name stands for by then.
+    pub(super) fn check(self, rows: &(impl Rows + ?Sized), id: BucketId) -> Result<()> {
+        match self {
+            Behalf::Own => Ok(()),
+            Behalf::Member(member, bucket) if bucket == id => check_grant(rows, bucket, member),
+            Behalf::Member(_, bucket) => Err(Error::NoSuchSharedBucket { bucket }),
+        }
+    }
+}
+
+/// Refuses a member that may not write to a bucket of this cluster.
+pub(super) fn check_grant(rows: &(impl Rows + ?Sized), bucket: BucketId, member: MemberId) -> Result<()> {
+    let none = || Error::NoSuchSharedBucket { bucket };
+    let grant = GrantRow::load(rows, &keys::grant(bucket, member))?.ok_or_else(none)?;
+    let row = BucketRow::load(rows, &keys::bucket(bucket))?.filter(|row| !row.linked && !row.deleted);
+    let row = row.ok_or_else(none)?;
+    if grant.rights == Rights::ReadWrite { Ok(()) } else { Err(Error::SharedReadOnly { bucket: row.name }) }
+}
 
 impl Master {
     /// Shares a bucket with a member, changes what it may do, or (none) withdraws it.

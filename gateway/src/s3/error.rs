@@ -66,7 +66,7 @@ pub fn from_core(error: Error) -> S3Error {
         Error::ClusterAway { .. } | Error::NotRelayed { .. } => {
             S3Error::with_message(S3ErrorCode::ServiceUnavailable, message)
         }
-        Error::ClusterFailed { .. } => {
+        Error::ClusterFailed { .. } | Error::WrongTerm { .. } => {
             tracing::error!(error = message, "a request failed on another cluster");
             S3Error::with_message(S3ErrorCode::InternalError, message)
         }

@@ -180,8 +180,20 @@ impl World {
         self.note(format!("{one} and {other} joined again"));
     }
 
+    /// What a cluster's disk would keep if it lost its power now.
+    pub fn copy_of_disk(&self, index: usize) -> SimulatedDisk {
+        let nodes = self.nodes.lock().expect("nobody panics with it");
+        let disk = &nodes[index].disk;
+        disk.crash_at(disk.ops(), &mut seeded(self.below(u64::MAX)), CrashPlan::Synced)
+    }
+
     /// Takes the power from a cluster, and lets it come back on what its disk kept.
     pub async fn crash(&self, index: usize) -> Result<()> {
+        self.crash_onto(index, None).await
+    }
+
+    /// The same, but it comes back on another disk.
+    pub async fn crash_onto(&self, index: usize, other_disk: Option<SimulatedDisk>) -> Result<()> {
         let count = self.nodes.lock().expect("nobody panics with it").len();
         for other in (0..count).filter(|other| *other != index) {
             self.network.cut(id(index), id(other));
@@ -196,6 +208,7 @@ impl World {
             (node.disk.crash_at(node.disk.ops(), &mut random, CrashPlan::Random), node.life, node.cluster.take())
         };
         drop(gone);
+        let disk = other_disk.unwrap_or(disk);
         let power = Power::on();
         let cluster = self.start(index, &disk, life, power.clone()).await?;
         {

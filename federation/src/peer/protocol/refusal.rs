@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, VersionName};
-use crate::types::{BucketName, Number, ObjectPath, PinId, TagName, Timestamp, UploadId};
+use crate::types::{BucketName, Number, ObjectPath, PinId, TagName, Term, Timestamp, UploadId};
 
 /// Why a question was not answered. Those a caller acts on differently are told apart; the rest is text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -69,6 +69,10 @@ pub enum Refusal {
     },
     NoSpace,
     Conflict,
+    /// To who said a term only.
+    WrongTerm {
+        term: Term,
+    },
     /// The asker is no peer.
     Stranger,
     /// What was asked is no question.
@@ -130,6 +134,7 @@ impl From<&Error> for Refusal {
             }
             Error::NoSpace => Refusal::NoSpace,
             Error::Conflict => Refusal::Conflict,
+            Error::WrongTerm { current } => Refusal::WrongTerm { term: *current },
             Error::ClusterAway { cluster, why } => {
                 Refusal::Away { cluster: cluster.clone(), why: why.clone(), only_at: None }
             }
@@ -213,6 +218,11 @@ impl Refusal {
                     .to_owned(),
             },
             Refusal::Conflict => Error::Conflict,
+            Refusal::WrongTerm { term } => failed(format!(
+                "it numbers the bucket in term {}, and a later one was heard of: it runs on an older copy of its data, or \
+                 another cluster numbers the bucket now",
+                term.0
+            )),
             Refusal::Away { only_at: Some(holders), .. } => {
                 Error::NotRelayed { holders, home: asked.cluster.to_owned() }
             }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::message::{self, BODY_PATH, BodyPart, BodyQuestion, Configured, Offered, Question};
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
-use crate::master::{Actor, ByteStream, Given, Master, Relaying};
+use crate::master::{Actor, Behalf, ByteStream, Given, Master, Relaying};
 use crate::peer::who::Membership;
 use crate::types::{BucketAt, BucketId, BucketName, ClusterId, MemberId, Rights, SnapshotRef};
 
@@ -261,13 +261,16 @@ impl PeerServer {
                     let name = self.writable(member, asked.bucket).await?;
                     let actor = self.actor(member, &asked.actor).await?;
                     let at = BucketAt { bucket: name, snapshot: asked.snapshot, consistency: None };
-                    master.tag_snapshot(&actor, &at, asked.tag, &asked.message).await
+                    // The grant was looked at to find the name; what counts is the transaction's own look.
+                    let behalf = Behalf::Member(member, asked.bucket);
+                    master.tag_snapshot_for(behalf, &actor, &at, asked.tag, &asked.message).await
                 })
                 .await
             }
             message::RemoveTag::PATH => {
                 self.reply(parse::<message::RemoveTag>(question, about)?, |asked| async move {
-                    master.remove_tag(&self.writable(member, asked.bucket).await?, &asked.tag).await
+                    let name = self.writable(member, asked.bucket).await?;
+                    master.remove_tag_for(Behalf::Member(member, asked.bucket), &name, &asked.tag).await
                 })
                 .await
             }
@@ -275,7 +278,8 @@ impl PeerServer {
                 self.reply(parse::<message::Restore>(question, about)?, |asked| async move {
                     let name = self.writable(member, asked.bucket).await?;
                     let actor = self.actor(member, &asked.actor).await?;
-                    master.restore(&actor, &BucketAt::at(name, asked.snapshot), &asked.prefix).await
+                    let behalf = Behalf::Member(member, asked.bucket);
+                    master.restore_for(behalf, &actor, &BucketAt::at(name, asked.snapshot), &asked.prefix).await
                 })
                 .await
             }

@@ -112,6 +112,16 @@ pub struct ServeArgs {
     /// How much is kept of what was fetched from other clusters; the collector evicts what was read longest ago [default: 64GiB].
     #[arg(long, value_name = "SIZE", env = "ELTON_CACHE_SIZE")]
     pub cache_size: Option<ByteSize>,
+    /// About how many rows of the catalog keep what other clusters said of their buckets; the collector forgets what was
+    /// used longest ago [default: 5000000].
+    #[arg(long, value_name = "ROWS", env = "ELTON_KNOWN_ROWS")]
+    pub known_rows: Option<u64>,
+    /// Do not pass bodies that only one member has on to other members: they hear who has them.
+    #[arg(
+        long, env = "ELTON_NO_RELAY", value_parser = clap::builder::BoolishValueParser::new(),
+        num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL",
+    )]
+    pub no_relay: Option<bool>,
     /// How long numbers stay snapshots in buckets without a rule of their own [default: 24h].
     #[arg(long, value_name = "SPAN", env = "ELTON_KEEP")]
     pub keep: Option<TimeSpan>,

@@ -3,7 +3,7 @@
 use crate::blobs::BackendError;
 use crate::master::Limit;
 use crate::types::{
-    BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, PinId, TagName, Timestamp, UploadId,
+    BucketId, BucketName, InvalidName, InvalidPath, Number, ObjectPath, PinId, TagName, Term, Timestamp, UploadId,
 };
 
 /// A result of the core.
@@ -258,6 +258,12 @@ pub enum Error {
         /// Its home.
         cluster: String,
     },
+    /// A change was asked for under another term of its bucket than the one that its home is in.
+    #[error("the bucket is in term {}, and not in the one that the change was asked for in", current.0)]
+    WrongTerm {
+        /// The home's term.
+        current: Term,
+    },
     /// The bucket is shared for reading only.
     #[error(
         "bucket {bucket} is shared read-only; its home can share it with `elton bucket share {bucket} --with CLUSTER --rw`"
@@ -273,6 +279,14 @@ pub enum Error {
         cluster: String,
         /// What happened when it was tried.
         why: String,
+    },
+    /// A body is in other clusters only, and the home passes nothing on from one cluster to another.
+    #[error("the body is at {}, and {home} passes no bodies on: its operator switched that off", listed(holders))]
+    NotRelayed {
+        /// Who has it, as far as is known.
+        holders: Vec<String>,
+        /// The home, by its name here.
+        home: String,
     },
     /// Another cluster sent something that it cannot mean, or failed itself.
     #[error("cluster {cluster} answered {doing} with nonsense or an error of its own: {why}")]
@@ -293,6 +307,10 @@ pub enum Error {
     /// The request met another one and may be repeated.
     #[error("the request conflicted with another one; repeat it")]
     Conflict,
+}
+
+fn listed(holders: &[String]) -> String {
+    if holders.is_empty() { "no cluster that is known".to_owned() } else { holders.join(", ") }
 }
 
 /// Any error.

@@ -34,6 +34,8 @@ pub enum Mutant {
     KeepFailedWrites,
     /// The home does not keep what it answered to a member's change.
     ForgetAnswers,
+    /// The home makes a change that was asked for under another term than its own.
+    PublishUnderOldTerm,
     /// A member does not ask the home for what it knows to be absent.
     TrustAbsence,
     /// A member reads what it knows of a key as the newest.
@@ -75,6 +77,7 @@ impl Mutant {
             Mutant::RepeatNumber => "repeat-number",
             Mutant::KeepFailedWrites => "keep-failed-writes",
             Mutant::ForgetAnswers => "forget-answers",
+            Mutant::PublishUnderOldTerm => "publish-under-old-term",
             Mutant::TrustAbsence => "trust-absence",
             Mutant::TrustFacts => "trust-facts",
             Mutant::CountUsesOnce => "count-uses-once",

@@ -3,8 +3,9 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use federation::cluster::{PeerInfo, Traffic};
-use federation::master::{BucketInfo, Counts};
+use federation::cluster::{LinkLag, PeerInfo, Traffic};
+use federation::master::{BucketInfo, Census, Counts, SingleCopies};
+use federation::types::BucketName;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -56,6 +57,23 @@ pub const PEER_BYTES: &str = "elton_peer_bytes";
 pub const PEER_CONNECTED: &str = "elton_peer_connected";
 /// The round trip to a peer, in seconds.
 pub const PEER_ROUND_TRIP_SECONDS: &str = "elton_peer_round_trip_seconds";
+/// The newest number of a linked bucket that was heard of, by its name here.
+pub const LINK_NUMBER: &str = "elton_link_number";
+/// How long ago its home said so, in seconds; missing if not since the process began.
+pub const LINK_HEARD_SECONDS: &str = "elton_link_heard_seconds";
+/// Bytes of bodies that were fetched from other clusters.
+pub const CACHE_BYTES: &str = "elton_cache_bytes";
+/// How many of them are kept.
+pub const CACHE_BYTES_MAX: &str = "elton_cache_bytes_max";
+/// Rows of the catalog that keep what other clusters said of keys and versions.
+pub const KNOWN_ROWS: &str = "elton_known_rows";
+/// How many of them are kept, about.
+pub const KNOWN_ROWS_MAX: &str = "elton_known_rows_max";
+/// Bodies that members wrote and of which there is one copy at the most, by bucket and who has it: `elsewhere` (one other
+/// cluster), `here` or `nowhere`.
+pub const SINGLE_COPY_BODIES: &str = "elton_single_copy_bodies";
+/// Their bytes.
+pub const SINGLE_COPY_BYTES: &str = "elton_single_copy_bytes";
 /// The build: its version as a label.
 pub const BUILD: &str = "elton_build";
 
@@ -84,6 +102,12 @@ struct BucketLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {
     peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HeldLabels {
+    bucket: String,
+    held: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,6 +145,14 @@ struct PeerGauges {
     bytes: Family<PeerBytesLabels, Counter>,
     connected: Family<PeerLabel, Gauge>,
     round_trip: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    link_number: Family<BucketLabel, Gauge>,
+    link_heard: Family<BucketLabel, Gauge<f64, AtomicU64>>,
+    cache_bytes: Gauge,
+    cache_bytes_max: Gauge,
+    known_rows: Gauge,
+    known_rows_max: Gauge,
+    single_bodies: Family<HeldLabels, Gauge>,
+    single_bytes: Family<HeldLabels, Gauge>,
 }
 
 #[derive(Debug, Default)]
@@ -164,10 +196,7 @@ impl Metrics {
         registry.register(REQUESTS_REFUSED, "Requests refused with SlowDown", metrics.refused.clone());
         registry.register(BUILD, "The build", Info::new([("version", version.to_owned())]));
         metrics.storage.register(registry);
-        let peers = &metrics.peers;
-        registry.register(PEER_BYTES, "Bytes of messages and bodies between clusters", peers.bytes.clone());
-        registry.register(PEER_CONNECTED, "Whether there is a connection", peers.connected.clone());
-        registry.register(PEER_ROUND_TRIP_SECONDS, "The round trip", peers.round_trip.clone());
+        metrics.peers.register(registry);
         metrics
     }
 
@@ -220,6 +249,39 @@ impl Metrics {
         }
     }
 
+    /// Sets what is known of linked buckets and of bodies that several clusters know of.
+    pub fn set_links(
+        &self,
+        links: &[LinkLag],
+        census: &Census,
+        single: &[(BucketName, SingleCopies)],
+        (bytes_max, rows_max): (u64, u64),
+    ) {
+        let gauges = &self.peers;
+        gauges.link_number.clear();
+        gauges.link_heard.clear();
+        for LinkLag { lag, .. } in links.iter().take(BUCKETS_IN_METRICS_MAX) {
+            let label = BucketLabel { bucket: lag.linked.name.to_string() };
+            gauges.link_number.get_or_create(&label).set(clamp(lag.known.0));
+            if let Some(heard) = lag.heard {
+                gauges.link_heard.get_or_create(&label).set(heard.as_secs_f64());
+            }
+        }
+        gauges.cache_bytes.set(clamp(census.cache.bytes));
+        gauges.cache_bytes_max.set(clamp(bytes_max));
+        gauges.known_rows.set(clamp(census.known_rows));
+        gauges.known_rows_max.set(clamp(rows_max));
+        gauges.single_bodies.clear();
+        gauges.single_bytes.clear();
+        for (name, SingleCopies { elsewhere, here, nowhere }) in single.iter().take(BUCKETS_IN_METRICS_MAX) {
+            for (held, amount) in [("elsewhere", elsewhere), ("here", here), ("nowhere", nowhere)] {
+                let labels = HeldLabels { bucket: name.to_string(), held };
+                gauges.single_bodies.get_or_create(&labels).set(clamp(amount.bodies));
+                gauges.single_bytes.get_or_create(&labels).set(clamp(amount.bytes));
+            }
+        }
+    }
+
     /// All of them as text.
     #[must_use]
     pub fn render(&self) -> String {
@@ -227,6 +289,22 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("writing to a string does not fail");
         text
+    }
+}
+
+impl PeerGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(PEER_BYTES, "Bytes of messages and bodies between clusters", self.bytes.clone());
+        registry.register(PEER_CONNECTED, "Whether there is a connection", self.connected.clone());
+        registry.register(PEER_ROUND_TRIP_SECONDS, "The round trip", self.round_trip.clone());
+        registry.register(LINK_NUMBER, "The newest number that was heard of", self.link_number.clone());
+        registry.register(LINK_HEARD_SECONDS, "Since the home said so", self.link_heard.clone());
+        registry.register(CACHE_BYTES, "Bytes fetched from other clusters", self.cache_bytes.clone());
+        registry.register(CACHE_BYTES_MAX, "How many of them are kept", self.cache_bytes_max.clone());
+        registry.register(KNOWN_ROWS, "Rows of what other clusters said", self.known_rows.clone());
+        registry.register(KNOWN_ROWS_MAX, "How many of them are kept", self.known_rows_max.clone());
+        registry.register(SINGLE_COPY_BODIES, "Bodies with one copy at the most", self.single_bodies.clone());
+        registry.register(SINGLE_COPY_BYTES, "Their bytes", self.single_bytes.clone());
     }
 }
 

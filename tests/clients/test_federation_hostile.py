@@ -314,6 +314,50 @@ def test_a_holder_that_sends_something_else(home, stranger, granted, mode, size)
     assert home.resident_bytes() - before < 64 * MIB
 
 
+@pytest.mark.parametrize("size", [1000, 300_000])
+def test_a_holder_that_dribbles(home, stranger, granted, size):
+    """A byte a second satisfies every limit on pauses: the reader hears why there is no body all the same, and soon."""
+    bucket, id = granted
+    digest = hashlib.sha256(f"dribble {size}".encode()).hexdigest()
+    status, said = stranger.ask("publish", publish(id, put("k", digest, size)))
+    assert status == 200, said
+    stranger.say(answer="dribble")
+    try:
+        with home.raw(timeout=150) as raw:
+            began = time.monotonic()
+            reply = raw.get(bucket, "k")
+            took = time.monotonic() - began
+            hold(reply.status in (500, 503), f"a dribble was served: {reply}")
+            assert 25 < took < 120, took
+    finally:
+        stranger.say(answer="refuse")
+    assert "less than 30720 bytes of the body arrived in 30 s" in home.log
+
+
+def test_a_body_is_read_from_the_next_holder_when_one_dribbles(clusters, home, friend, another):
+    """The reader waits as long as it takes to see that it is a dribble, and then has the body."""
+    stranger, name = another
+    data, (scratch, bucket) = body("next holder", 300_000), (shared_bucket(home), shared_bucket(home, friend))
+    with home.raw() as raw:
+        raw.put(scratch, "k", data)
+    home.run("bucket", "share", scratch, "--with", name, "--ro")
+    home.run("bucket", "share", bucket, "--with", name, "--rw")
+    found = stranger.ask("look", look(id_of(home, scratch), "k"))[1]["found"]["live"]
+    digest = found["record"]["body"]["Whole"]["Shared"]["hash"]
+    # It says first that it has the body, so it is asked first.
+    assert stranger.ask("publish", publish(id_of(home, bucket), put("k", digest, len(data))))[0] == 200
+    with friend.raw() as raw:
+        assert raw.put(bucket, "k", data).status == 200
+    stranger.say(answer="dribble")
+    before = stranger.say(answer="dribble")["asked"]
+    with home.raw(timeout=150) as raw:
+        began = time.monotonic()
+        assert raw.get(bucket, "k").body == data
+        took = time.monotonic() - began
+    assert stranger.say(answer="refuse")["asked"] > before, "the test needs the dribbler to be asked first"
+    assert 25 < took < 120, took
+
+
 # --- Numbers, counters, records --------------------------------------------------------------------------------------
 
 

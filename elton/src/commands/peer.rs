@@ -65,7 +65,7 @@ pub fn list(peers: &Peers) -> String {
     format!("{own}\n{}{}{}", links_up(&peers.peers), linked(peers), crossed(&peers.traffic))
 }
 
-fn links_up(peers: &[Peer]) -> String {
+pub(super) fn links_up(peers: &[Peer]) -> String {
     let mut table = Table::new(&[
         ("CLUSTER", Align::Left),
         ("LINK", Align::Left),

@@ -1,5 +1,7 @@
 //! `elton status`
 
+mod others;
+
 use std::time::Duration;
 
 use gateway::admin::shape::Status;
@@ -90,12 +92,11 @@ fn human(status: &Status) -> String {
         ("buckets", count(status.buckets)),
         ("objects", format!("{} ({})", count(status.objects), ByteSize(status.bytes))),
         ("disk free", ByteSize(status.disk_free_bytes).to_string()),
+        ("catalog", ByteSize(status.catalog_bytes).to_string()),
         ("requests in flight", count(status.requests_in_flight)),
-        ("fetched copies", format!("{} ({})", count(status.cache.copies), ByteSize(status.cache.bytes))),
-        ("read by others here", format!("{} ({})", count(status.cache.own), ByteSize(status.cache.own_bytes))),
     ]);
     match &status.peers {
-        Some(peers) => format!("{facts}\n{}", super::peer::list(peers)),
+        Some(peers) => format!("{facts}{}", others::human(status, peers)),
         None => facts,
     }
 }

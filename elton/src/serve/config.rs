@@ -88,6 +88,10 @@ pub struct ServeConfig {
     pub catalog_cache: usize,
     /// Bytes of bodies fetched from other clusters that are kept.
     pub cache_size: u64,
+    /// About how many rows of the catalog keep what other clusters said of their buckets.
+    pub known_rows: u64,
+    /// Whether bodies that only a member has are passed on to other members.
+    pub relay: bool,
     /// How long numbers stay snapshots by default.
     pub keep: Duration,
     /// How often the collector runs.
@@ -141,6 +145,8 @@ struct FileConfig {
     disk_reserve: Option<ByteSize>,
     catalog_cache: Option<ByteSize>,
     cache_size: Option<ByteSize>,
+    known_rows: Option<u64>,
+    relay: Option<bool>,
     keep: Option<TimeSpan>,
     collect_interval: Option<TimeSpan>,
     shutdown_grace: Option<TimeSpan>,
@@ -206,6 +212,8 @@ impl ServeConfig {
             )
             .unwrap_or(usize::MAX),
             cache_size: first(&arguments.cache_size, file.cache_size, || ByteSize(64 << 30)).0,
+            known_rows: first(&arguments.known_rows, file.known_rows, || KNOWN_ROWS),
+            relay: !arguments.no_relay.unwrap_or(!file.relay.unwrap_or(true)),
             keep: first(&arguments.keep, file.keep, || span(24 * 60 * 60)).0,
             collect_interval: first(&arguments.collect_interval, file.collect_interval, || span(10 * 60)).0,
             shutdown_grace: first(&arguments.shutdown_grace, file.shutdown_grace, || span(30)).0,
@@ -258,6 +266,8 @@ impl ServeConfig {
 
 const NAME_BYTES_MAX: usize = 63;
 const COLLECT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// About 2 GB of the catalog: all that is known of over two million keys.
+const KNOWN_ROWS: u64 = 5_000_000;
 const CATALOG_CACHE_MIN: usize = 1 << 20;
 const TOKEN_BYTES_MIN: usize = 16;
 

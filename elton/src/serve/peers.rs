@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use federation::cluster::{FederationConfig, is_reachable, over_tls};
 use federation::ids::IdSource;
+use federation::master::Relaying;
 use federation::peer::{Identity, InvalidIdentity};
 use federation::types::{ClusterName, PeerAddress};
 use tokio::net::TcpListener;
@@ -57,6 +58,8 @@ pub async fn configure(config: &ServeConfig, ids: &dyn IdSource) -> Result<Feder
         transport: over_tls(identity, listener),
         advertise,
         cache_bytes_max: config.cache_size,
+        known_rows_max: config.known_rows,
+        relaying: if config.relay { Relaying::On } else { Relaying::Off },
     })
 }
 

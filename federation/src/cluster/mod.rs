@@ -6,6 +6,7 @@
 mod buckets;
 mod locate;
 mod objects;
+mod overview;
 mod peers;
 mod snapshots;
 mod trees;
@@ -14,13 +15,12 @@ mod uploads;
 use std::sync::Arc;
 
 pub use locate::{BodyPlace, Located};
+pub use overview::{LinkLag, Today};
 pub use peers::{Federation, FederationConfig, MakeTransport, PeerInfo, Traffic, is_reachable, over_tls};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Result};
-use crate::master::{
-    CacheUsage, CheckOptions, CheckReport, CollectOptions, CollectReport, Counts, DiskUsage, Limits, Master,
-};
+use crate::master::{CheckOptions, CheckReport, CollectOptions, CollectReport, Counts, DiskUsage, Limits, Master};
 use crate::member::{Linked, Member};
 use crate::types::BucketName;
 
@@ -29,19 +29,20 @@ use crate::types::BucketName;
 pub struct Cluster {
     master: Arc<Master>,
     federation: Option<Federation>,
+    census: overview::LastCensus,
 }
 
 impl Cluster {
     /// A cluster that knows no other.
     #[must_use]
     pub fn alone(master: Arc<Master>) -> Arc<Cluster> {
-        Arc::new(Cluster { master, federation: None })
+        Arc::new(Cluster { master, federation: None, census: overview::LastCensus::default() })
     }
 
     /// A cluster that has links to others.
     pub async fn federated(master: Arc<Master>, config: FederationConfig) -> Result<Arc<Cluster>> {
         let federation = Federation::open(&master, config).await?;
-        Ok(Arc::new(Cluster { master, federation: Some(federation) }))
+        Ok(Arc::new(Cluster { master, federation: Some(federation), census: overview::LastCensus::default() }))
     }
 
     /// The Master of the buckets that this cluster numbers.
@@ -85,14 +86,11 @@ impl Cluster {
     pub async fn collect(&self, options: CollectOptions) -> Result<CollectReport> {
         if let (Some(federation), false) = (&self.federation, options.dry) {
             federation.member.drop_unneeded().await;
-            self.master.evict(federation.cache_bytes_max).await?;
+            let (bytes_max, copies_max) = federation.cache_limits();
+            self.master.evict(bytes_max, copies_max).await?;
+            federation.member.forget_oldest().await?;
         }
         self.master.collect(options).await
-    }
-
-    /// How much of what is here was fetched from other clusters, or is read by them.
-    pub async fn cache_usage(&self) -> Result<CacheUsage> {
-        self.master.cache_usage().await
     }
 
     /// What there is, by the counts that are kept.

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::Cluster;
 use crate::error::{Error, Result};
-use crate::master::{Actor, BucketInfo, Master};
+use crate::master::{Actor, BucketInfo, Master, Relaying};
 use crate::member::{Fetcher, Linked, Member};
 use crate::peer::{
     self, Admission, Bill, Crossed, Identity, Invitation, Join, Joined, KnownCluster, LinkLimits, LinkPeer, LinkStatus,
@@ -33,6 +33,10 @@ pub struct FederationConfig {
     pub advertise: Option<PeerAddress>,
     /// How many bytes of bodies that were fetched from others are kept.
     pub cache_bytes_max: u64,
+    /// About how many rows are kept of what others said of their buckets.
+    pub known_rows_max: u64,
+    /// Whether bodies that only a member has are passed on to other members.
+    pub relaying: Relaying,
 }
 
 /// Connections over TCP and TLS; without a listener this cluster only dials.
@@ -52,7 +56,7 @@ pub struct Federation {
     pub(super) member: Member,
     membership: Arc<Membership>,
     links: Arc<Links>,
-    bill: Arc<Bill>,
+    pub(super) bill: Arc<Bill>,
     advertise: Option<PeerAddress>,
     admitted: Arc<Admitted>,
     pub(super) cache_bytes_max: u64,
@@ -98,7 +102,8 @@ impl Admitted {
 
 impl Federation {
     pub(super) async fn open(master: &Arc<Master>, config: FederationConfig) -> Result<Federation> {
-        let FederationConfig { cluster, name, transport, advertise, cache_bytes_max } = config;
+        let FederationConfig { cluster, name, transport, advertise, cache_bytes_max, known_rows_max, relaying } =
+            config;
         let membership = Arc::new(Membership::new((**master).clone(), cluster, name));
         let admitted = Arc::new(Admitted::default());
         if membership.invites().await? {
@@ -106,8 +111,8 @@ impl Federation {
         }
         let (asked, clock) = (Arc::clone(&admitted), Arc::clone(master.clock()));
         let transport = transport(Arc::new(move |cluster| asked.admits(cluster, clock.boottime())));
-        let bill = Arc::new(Bill::default());
-        let server = PeerServer::new((**master).clone(), Arc::clone(&membership));
+        let bill = Arc::new(Bill::new(Arc::clone(master.clock())));
+        let server = PeerServer::new((**master).clone(), Arc::clone(&membership), relaying);
         let service = Arc::new(Joining {
             service: PeerService::new(server, Arc::clone(&bill)),
             membership: Arc::clone(&membership),
@@ -126,7 +131,7 @@ impl Federation {
         let wire: Arc<dyn Wire> =
             Arc::new(PeerClient::new(Arc::clone(&links), Arc::clone(&membership), Arc::clone(&bill)));
         follow(&membership, &links, &admitted).await?;
-        let member = Member::open((**master).clone(), Arc::clone(&membership), wire).await?;
+        let member = Member::open((**master).clone(), Arc::clone(&membership), wire, known_rows_max).await?;
         master.fetch_with(Arc::new(Fetcher::new(member.clone())));
         announce(&membership, &member, advertise.as_ref());
         Ok(Federation { member, membership, links, bill, advertise, admitted, cache_bytes_max })
@@ -198,6 +203,17 @@ impl Federation {
             return serde_json::from_slice(&answer).map_err(nonsense);
         }
         Err(serde_json::from_slice::<Refusal>(&answer).map_or_else(nonsense, WireError::Refused))
+    }
+
+    /// How many bytes of what was fetched from others are kept, and how many rows of what they said.
+    #[must_use]
+    pub fn cache_limits(&self) -> (u64, u64) {
+        (self.cache_bytes_max, self.member.known_rows_max())
+    }
+
+    /// The peers, as buckets know them.
+    pub(super) async fn members(&self) -> Result<HashSet<MemberId>> {
+        Ok(self.membership.clusters().await?.into_iter().map(|known| known.cluster.member()).collect())
     }
 
     /// The peers, by name, and how the links to them are.

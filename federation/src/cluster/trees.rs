@@ -77,7 +77,7 @@ impl Cluster {
         hash: BlobHash,
     ) -> Result<Bytes> {
         let version = self.piece_version(bucket, number, path, hash).await?;
-        self.master.tree_of_body(version).await
+        self.master.tree_of_body(version, false).await
     }
 
     /// One body of an object in a state, as a version of its own.

@@ -329,6 +329,18 @@ impl BodyReader {
         self.length
     }
 
+    /// Has what is not here brought to be passed on to another cluster. Returns the first body that is not, if any.
+    pub(super) fn relay(&mut self) -> Option<&Wanted> {
+        let mut first = None;
+        for (_, source) in &mut self.pieces {
+            if let Source::Elsewhere(wanted) = source {
+                wanted.relayed = true;
+                first.get_or_insert(&**wanted);
+            }
+        }
+        first
+    }
+
     /// All the bytes, where the look-up brought them along.
     #[must_use]
     pub fn inline(&self) -> Option<Bytes> {

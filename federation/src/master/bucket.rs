@@ -28,6 +28,24 @@ pub(super) fn info(id: BucketId, row: BucketRow) -> BucketInfo {
 }
 
 impl Master {
+    /// Begins the next term of a bucket of this cluster: from now on changes are made only for members that know it.
+    ///
+    /// This is what a cluster does that takes a bucket over, before it issues a number: whoever was its home before is not
+    /// believed by members that have heard of the new term, and members that have not are refused here until they have.
+    /// Numbers count on. No edge calls it: it is not safe to have two homes of a bucket just because the term is raised at
+    /// one of them.
+    pub async fn begin_term(&self, bucket: &BucketName) -> Result<Term> {
+        let name = bucket.clone();
+        self.writer
+            .transact(move |txn| {
+                let mut home = Home::open(txn, &name)?;
+                home.row.term = Term(home.row.term.0.checked_add(1).ok_or(Error::Conflict)?);
+                home.save();
+                Ok(home.row.term)
+            })
+            .await
+    }
+
     /// Makes a bucket. A name that was used before counts on where it ended.
     pub async fn create_bucket(&self, actor: &Actor, name: &BucketName, location: &str) -> Result<BucketInfo> {
         self.admit()?;

@@ -40,6 +40,24 @@ impl ReadLately {
     }
 }
 
+/// By how much there are too many copies.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    copies: u64,
+    bytes: u64,
+}
+
+impl Excess {
+    fn is_there(self) -> bool {
+        self.copies > 0 || self.bytes > 0
+    }
+
+    fn less(&mut self, space: u64) {
+        self.copies = self.copies.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(space);
+    }
+}
+
 /// Copies that were fetched from other clusters, whole ones and parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUsage {
@@ -53,6 +71,17 @@ pub struct CacheUsage {
     pub own_bytes: u64,
 }
 
+impl CacheUsage {
+    /// Counts the copy of a body, if there is one.
+    pub(super) fn count(&mut self, row: &BodyRow) {
+        match (row.copy, row.own) {
+            (None, _) => {}
+            (Some(_), true) => (self.own, self.own_bytes) = (self.own + 1, self.own_bytes + row.length),
+            (Some(_), false) => (self.copies, self.bytes) = (self.copies + 1, self.bytes + row.length),
+        }
+    }
+}
+
 impl Master {
     /// How much of what is here was fetched from other clusters.
     pub async fn cache_usage(&self) -> Result<CacheUsage> {
@@ -60,12 +89,7 @@ impl Master {
             .read(|view| {
                 let mut usage = CacheUsage::default();
                 for row in view.range(Table::Bodies, KeyRange::prefix(&[]))? {
-                    let row = BodyRow::decode(&row?.1)?;
-                    match (row.copy, row.own) {
-                        (None, _) => {}
-                        (Some(_), true) => (usage.own, usage.own_bytes) = (usage.own + 1, usage.own_bytes + row.length),
-                        (Some(_), false) => (usage.copies, usage.bytes) = (usage.copies + 1, usage.bytes + row.length),
-                    }
+                    usage.count(&BodyRow::decode(&row?.1)?);
                 }
                 for (_, space, _) in partial::all(view)? {
                     (usage.copies, usage.bytes) = (usage.copies + 1, usage.bytes + space);
@@ -75,18 +99,22 @@ impl Master {
             .await
     }
 
-    /// Evicts the fetched copies that were read longest ago until the others have at most `bytes_max`. Returns how
-    /// many bytes went. The space is the collector's to give back.
-    pub async fn evict(&self, bytes_max: u64) -> Result<u64> {
+    /// Evicts the fetched copies that were read longest ago until the others are at most `copies_max` and have at most
+    /// `bytes_max`. Returns how many bytes went. The space is the collector's to give back.
+    pub async fn evict(&self, bytes_max: u64, copies_max: u64) -> Result<u64> {
         self.stamp_reads().await?;
-        let evicted = self.evict_oldest(bytes_max).await;
+        let evicted = self.evict_oldest(bytes_max, copies_max).await;
         self.remove_given_up().await?;
         evicted
     }
 
-    async fn evict_oldest(&self, bytes_max: u64) -> Result<u64> {
+    async fn evict_oldest(&self, bytes_max: u64, copies_max: u64) -> Result<u64> {
         let usage = self.cache_usage().await?;
-        let Some(mut excess) = usage.bytes.checked_sub(bytes_max).filter(|excess| *excess > 0) else { return Ok(0) };
+        let copies = usage.copies.saturating_sub(copies_max);
+        let mut excess = Excess { copies, bytes: usage.bytes.saturating_sub(bytes_max) };
+        if !excess.is_there() {
+            return Ok(0);
+        }
         let mut oldest = self
             .writer
             .read(|view| {
@@ -105,19 +133,20 @@ impl Master {
             .await?
             .into_iter();
         let mut evicted = 0;
-        while excess > 0 {
+        while excess.is_there() {
             let batch: Vec<_> = oldest.by_ref().take(ROWS_PER_TRANSACTION).collect();
             if batch.is_empty() {
                 break;
             }
-            let gone = self.evict_some(batch, excess).await?;
+            let gone;
+            (gone, excess) = self.evict_some(batch, excess).await?;
             evicted += gone;
-            excess = excess.saturating_sub(gone);
         }
         Ok(evicted)
     }
 
-    async fn evict_some(&self, copies: Vec<(Fetched, bool)>, excess: u64) -> Result<u64> {
+    /// Evicts of these copies what is too much. Returns how many bytes went, and what is too much still.
+    async fn evict_some(&self, copies: Vec<(Fetched, bool)>, mut excess: Excess) -> Result<(u64, Excess)> {
         // Held until they are gone: nobody opens parts of a body meanwhile.
         let open = self.open_partials().await;
         let idle = copies.into_iter().filter(|((_, _, place), partial)| !partial || !open.contains_key(place));
@@ -126,7 +155,7 @@ impl Master {
             .transact(move |txn| {
                 let mut gone = 0;
                 for ((used, space, (bucket, hash)), partial) in idle {
-                    if gone >= excess {
+                    if !excess.is_there() {
                         break;
                     }
                     // Read or written meanwhile: it stays.
@@ -134,6 +163,7 @@ impl Master {
                         if partial::partial_row(txn, bucket, hash)?.is_some_and(|row| row.used == used) {
                             partial::give_up(txn, bucket, hash)?;
                             gone += space;
+                            excess.less(space);
                         }
                         continue;
                     }
@@ -141,9 +171,10 @@ impl Master {
                     if let Some(row) = same {
                         shared::drop_copy(txn, bucket, hash, row)?;
                         gone += space;
+                        excess.less(space);
                     }
                 }
-                Ok(gone)
+                Ok((gone, excess))
             })
             .await
     }

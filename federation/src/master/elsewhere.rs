@@ -35,6 +35,8 @@ pub struct Wanted {
     pub length: u64,
     /// Who is known to have it.
     pub holders: Vec<MemberId>,
+    /// Whether it is another cluster that waits for it: it is passed on.
+    pub relayed: bool,
 }
 
 /// What takes time.
@@ -108,7 +110,8 @@ impl Place {
         }
         let holders = shared::body_row(rows, self.bucket, hash)?.map(|row| row.holders).unwrap_or_default();
         let Place { bucket, path, number, ordinal } = self.clone();
-        Ok(Found::Elsewhere(Box::new(Wanted { bucket, path, number, ordinal, hash, length, holders })))
+        let relayed = false;
+        Ok(Found::Elsewhere(Box::new(Wanted { bucket, path, number, ordinal, hash, length, holders, relayed })))
     }
 }
 

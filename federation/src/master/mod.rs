@@ -6,6 +6,7 @@
 mod body;
 mod bucket;
 mod cache;
+mod census;
 mod check;
 mod collect;
 mod diff;
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 pub use body::{BodyReader, ByteStream};
 pub use cache::CacheUsage;
+pub use census::{Amount, Census, SingleCopies};
 pub use elsewhere::{Fetch, Later, PiecePlace, Wanted};
 pub use layer::{Commit, StagedChange};
 pub use limits::{Limit, Limits};
@@ -57,6 +59,9 @@ pub use partial::PartialCopy;
 pub use pin::PinInfo;
 pub use publish::{KeyRefused, Origin, PeerAnswer, PeerChange};
 pub use request::*;
+pub(crate) use serve::Given;
+pub use serve::Relaying;
+pub use share::Behalf;
 pub(crate) use tree::{KeptPages, PAGES_PER_REQUEST_MAX, absent as not_in_snapshot, check_page_count, kept_root};
 pub use tree::{Tree, TreeWork};
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Master;
 use super::body::{blob_row, load_parts, stored};
-use super::elsewhere::{Found, Place, nobody_brings};
+use super::elsewhere::{Found, Place, Wanted, nobody_brings};
 use super::request::Version;
 use crate::catalog::View;
 use crate::error::{Error, Result};
@@ -26,8 +26,8 @@ impl Master {
         Ok(piece.map(|piece| place.version_of(piece)))
     }
 
-    /// The hash tree of a version whose body is one piece.
-    pub(crate) async fn tree_of_body(&self, version: Version) -> Result<Bytes> {
+    /// The hash tree of a version whose body is one piece. `relayed` says that it is brought for another cluster.
+    pub(crate) async fn tree_of_body(&self, version: Version, relayed: bool) -> Result<Bytes> {
         let blobs = self.blobs.clone();
         let place = Place::of(&version);
         let Body::Whole(piece) = version.record.body else { return Ok(Bytes::new()) };
@@ -51,7 +51,7 @@ impl Master {
         match found {
             Ok(tree) => Ok(tree),
             Err(wanted) => match self.fetch.get() {
-                Some(fetch) => fetch.tree(*wanted).await,
+                Some(fetch) => fetch.tree(Wanted { relayed, ..*wanted }).await,
                 None => Err(nobody_brings(&wanted)),
             },
         }

@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::body::{Owner, pieces};
 use super::home::{Author, Home};
 use super::request::{Actor, BucketChange, DeleteRequest, Deleted, Precondition, Which, Written};
+use super::share::check_grant;
 use super::write::{self, delete_all, newest, set_attributes, written};
 use super::{Master, layer, shared};
 use crate::blobs::{SlotGuard, Urgency};
-use crate::catalog::rows::{BucketRow, Change, ChangeRow, GrantRow, IdempotencyRow, Record};
+use crate::catalog::rows::{BucketRow, Change, ChangeRow, IdempotencyRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
 use crate::error::{Error, Result, VersionName};
 use crate::mutant::{self, Mutant};
 use crate::types::{
     Attributes, Body, BucketId, BucketName, Checksum, ContentHeader, MemberId, Number, ObjectPath, ObjectRecord, Pair,
-    Part, Piece, Rights, Timestamp,
+    Part, Piece, Term, Timestamp,
 };
 
 /// How often a change starts over because a layer was at work on its keys.
@@ -31,6 +32,9 @@ pub struct Origin {
     pub counter: u64,
     /// Below this counter the member knows every outcome.
     pub settled: u64,
+    /// The term of the bucket that the member knows; none of one that does not say.
+    #[serde(default)]
+    pub term: Option<Term>,
 }
 
 /// A change of a bucket that a member asks for.
@@ -268,15 +272,6 @@ impl PeerChange {
     }
 }
 
-/// Refuses a member that may not write to a bucket of this cluster.
-fn check_grant(rows: &(impl Rows + ?Sized), bucket: BucketId, member: MemberId) -> Result<()> {
-    let none = || Error::NoSuchSharedBucket { bucket };
-    let grant = GrantRow::load(rows, &keys::grant(bucket, member))?.ok_or_else(none)?;
-    let row = BucketRow::load(rows, &keys::bucket(bucket))?.filter(|row| !row.linked && !row.deleted);
-    let row = row.ok_or_else(none)?;
-    if grant.rights == Rights::ReadWrite { Ok(()) } else { Err(Error::SharedReadOnly { bucket: row.name }) }
-}
-
 /// A version that only needs its number.
 #[derive(Clone)]
 struct Prepared {
@@ -363,6 +358,12 @@ fn once(
     }
     check_grant(txn, bucket, member)?;
     let mut home = Home::open_id(txn, bucket)?.ok_or(Error::NoSuchSharedBucket { bucket })?;
+    // Whoever knows of another term knows another home of the bucket, or this one at another time: one of both would
+    // issue numbers that the other issues, too.
+    let current = home.row.term;
+    if origin.term.is_some_and(|term| term != current) && !mutant::on(Mutant::PublishUnderOldTerm) {
+        return Err(Error::WrongTerm { current });
+    }
     let covered = covered(&home, change)?;
     if let Some(paths) = covered {
         return Ok(Attempt::Covered(home.row.name.clone(), paths));

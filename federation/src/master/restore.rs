@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::Master;
 use super::home::bucket;
 use super::layer::{Publication, settle};
 use super::lens::{Effect, Layer, effect, layer_paths, resolve};
 use super::request::{Actor, Restored};
 use super::write::author;
+use super::{Behalf, Master};
 use crate::catalog::rows::{BucketRow, ChangeRow, LayerRow, LayerSource, Record};
 use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result};
@@ -30,6 +30,17 @@ struct Alike {
 impl Master {
     /// Brings a state of a bucket back below a prefix, as one change; spends no number where nothing differs.
     pub async fn restore(&self, actor: &Actor, source: &BucketAt, prefix: &[u8]) -> Result<Restored> {
+        self.restore_for(Behalf::Own, actor, source, prefix).await
+    }
+
+    /// The same on behalf of a member, if it may.
+    pub async fn restore_for(
+        &self,
+        behalf: Behalf,
+        actor: &Actor,
+        source: &BucketAt,
+        prefix: &[u8],
+    ) -> Result<Restored> {
         let Some(snapshot) = source.snapshot.clone() else {
             return Err(Error::InvalidRequest { reason: "name the snapshot to restore: BUCKET@SNAPSHOT".to_owned() });
         };
@@ -37,6 +48,7 @@ impl Master {
         // Within the transaction only what came since is looked at.
         let (prefix, rows_max) = (prefix.to_vec(), self.limits.fold_rows_max);
         self.publish(&source.bucket, None, author(actor), move |home| {
+            behalf.check(home.txn, home.id)?;
             let number = resolve(home.txn, home.id, &home.row, &snapshot)?;
             let source = LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.clone() };
             let still = match alike {

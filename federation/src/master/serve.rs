@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::body::ByteStream;
 use super::elsewhere::Place;
 use super::piece::piece_of;
-use super::request::Version;
+use super::request::{Opened, Version};
 use super::{Master, shared};
 use crate::blobs::{GROUP_BYTES, LEAF_BYTES, leaf_values};
 use crate::catalog::rows::{BucketRow, Change, ChangeRow, GrantRow, LinkRow, Record};
@@ -17,6 +17,25 @@ use crate::error::{Error, Result};
 use crate::peer::BodyQuestion;
 use crate::types::{MemberId, Piece};
 
+/// Bytes for another cluster.
+pub(crate) struct Given {
+    /// What was asked for.
+    pub(crate) bytes: ByteStream,
+    /// How many they are.
+    pub(crate) length: u64,
+    /// Whether they are passed on: not all of the body was here.
+    pub(crate) relayed: bool,
+}
+
+/// Whether bodies that are not here are brought for another cluster that asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relaying {
+    /// They are, and are kept.
+    On,
+    /// The asker hears who has them.
+    Off,
+}
+
 impl Master {
     /// A range of a body that another cluster asks for.
     pub(crate) async fn shared_range(
@@ -24,12 +43,27 @@ impl Master {
         member: MemberId,
         asked: &BodyQuestion,
         range: Range<u64>,
-    ) -> Result<ByteStream> {
-        let opened = self.open_version(self.asked_for(member, asked).await?).await?;
+        relaying: Relaying,
+    ) -> Result<Given> {
+        let (opened, relayed) = self.open_for(self.asked_for(member, asked).await?, relaying).await?;
         if range.end > opened.body.length() {
             return Err(Error::InvalidRequest { reason: "the body ends before the range does".to_owned() });
         }
-        opened.body.begin(range).await
+        let length = range.end - range.start;
+        Ok(Given { bytes: opened.body.begin(range).await?, length, relayed })
+    }
+
+    /// Opens a body for another cluster; also says whether it is passed on.
+    async fn open_for(&self, version: Version, relaying: Relaying) -> Result<(Opened, bool)> {
+        let mut opened = self.open_version(version).await?;
+        match (opened.body.relay(), relaying) {
+            (None, _) => Ok((opened, false)),
+            (Some(_), Relaying::On) => Ok((opened, true)),
+            (Some(wanted), Relaying::Off) => Err(Error::NotRelayed {
+                holders: wanted.holders.iter().map(ToString::to_string).collect(),
+                home: "this cluster".to_owned(),
+            }),
+        }
     }
 
     /// Several ranges of a body that another cluster asks for, one after the other.
@@ -38,27 +72,32 @@ impl Master {
         member: MemberId,
         asked: &BodyQuestion,
         ranges: Vec<Range<u64>>,
-    ) -> Result<ByteStream> {
+        relaying: Relaying,
+    ) -> Result<Given> {
         let version = self.asked_for(member, asked).await?;
+        let (_, relayed) = self.open_for(version.clone(), relaying).await?;
         if ranges.iter().any(|range| range.end > version.record.size) {
             return Err(Error::InvalidRequest { reason: "the body ends before a range does".to_owned() });
         }
+        let length = ranges.iter().map(|range| range.end - range.start).sum();
         let master = self.clone();
         let bytes = stream::iter(ranges).then(move |range| {
             let (master, version) = (master.clone(), version.clone());
-            async move { master.open_version(version).await?.body.begin(range).await }
+            async move { master.open_for(version, relaying).await?.0.body.begin(range).await }
         });
-        begun(Box::pin(bytes.try_flatten())).await
+        Ok(Given { bytes: begun(Box::pin(bytes.try_flatten())).await?, length, relayed })
     }
 
-    /// The values of the leaves of groups of a body that another cluster asks for, and how many bytes they are.
+    /// The values of the leaves of groups of a body that another cluster asks for.
     pub(crate) async fn shared_leaves(
         &self,
         member: MemberId,
         asked: &BodyQuestion,
         groups: Vec<u64>,
-    ) -> Result<(u64, ByteStream)> {
+        relaying: Relaying,
+    ) -> Result<Given> {
         let version = self.asked_for(member, asked).await?;
+        let (_, relayed) = self.open_for(version.clone(), relaying).await?;
         let size = version.record.size;
         let mut length = 0;
         let mut ranges = Vec::new();
@@ -74,7 +113,7 @@ impl Master {
         let values = stream::iter(ranges).then(move |(group, range)| {
             let (master, version) = (master.clone(), version.clone());
             async move {
-                let mut chunks = master.open_version(version).await?.body.read(range);
+                let mut chunks = master.open_for(version, relaying).await?.0.body.read(range);
                 let mut bytes = BytesMut::with_capacity(GROUP_BYTES);
                 while let Some(chunk) = chunks.next().await {
                     bytes.extend_from_slice(&chunk?);
@@ -83,12 +122,20 @@ impl Master {
                 Ok::<_, Error>(master.blobs.blocking().run(values).await)
             }
         });
-        Ok((length, begun(Box::pin(values)).await?))
+        Ok(Given { bytes: begun(Box::pin(values)).await?, length, relayed })
     }
 
     /// The hash tree of a large body that another cluster asks for.
-    pub(crate) async fn shared_tree(&self, member: MemberId, asked: &BodyQuestion) -> Result<Bytes> {
-        self.tree_of_body(self.asked_for(member, asked).await?).await
+    pub(crate) async fn shared_tree(
+        &self,
+        member: MemberId,
+        asked: &BodyQuestion,
+        relaying: Relaying,
+    ) -> Result<Given> {
+        let version = self.asked_for(member, asked).await?;
+        let (_, relayed) = self.open_for(version.clone(), relaying).await?;
+        let tree = self.tree_of_body(version, relayed).await?;
+        Ok(Given { length: tree.len() as u64, bytes: Box::pin(stream::iter([Ok(tree)])), relayed })
     }
 
     /// The body that is asked for, as a version of its own, if the asker may read it.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::home::{Home, bucket};
 use super::lens::resolve;
 use super::request::{Actor, ListPage, LogChange, LogEntry, TagInfo};
-use super::{Limit, Limits, Master};
+use super::{Behalf, Limit, Limits, Master};
 use crate::catalog::rows::{Change, ChangeRow, ConfigTag, LayerRow, LayerSource, PinRow, Record, TagRow};
 use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result, VersionName};
@@ -52,6 +52,18 @@ impl Master {
         tag: Option<TagName>,
         message: &str,
     ) -> Result<(Number, Option<TagInfo>)> {
+        self.tag_snapshot_for(Behalf::Own, actor, at, tag, message).await
+    }
+
+    /// The same on behalf of a member, if it may.
+    pub async fn tag_snapshot_for(
+        &self,
+        behalf: Behalf,
+        actor: &Actor,
+        at: &BucketAt,
+        tag: Option<TagName>,
+        message: &str,
+    ) -> Result<(Number, Option<TagInfo>)> {
         let Some(tag) = tag else { return Ok((self.resolve(at).await?, None)) };
         self.admit()?;
         let (at, actor, message, wall) = (at.clone(), actor.0.clone(), message.to_owned(), self.clock.wall());
@@ -60,6 +72,7 @@ impl Master {
         self.writer
             .transact(move |txn| {
                 let (id, row) = bucket(txn, &at.bucket)?;
+                behalf.check(txn, id)?;
                 let number = match &at.snapshot {
                     None => row.last,
                     Some(snapshot) => resolve(txn, id, &row, snapshot)?,
@@ -83,10 +96,16 @@ impl Master {
 
     /// Removes a tag. Its number stays a snapshot as long as it is not below the floor.
     pub async fn remove_tag(&self, name: &BucketName, tag: &TagName) -> Result<()> {
+        self.remove_tag_for(Behalf::Own, name, tag).await
+    }
+
+    /// The same on behalf of a member, if it may.
+    pub async fn remove_tag_for(&self, behalf: Behalf, name: &BucketName, tag: &TagName) -> Result<()> {
         let (name, tag) = (name.clone(), tag.clone());
         self.writer
             .transact(move |txn| {
                 let mut home = Home::open(txn, &name)?;
+                behalf.check(home.txn, home.id)?;
                 let key = keys::tag(home.id, &tag);
                 if home.txn.get(Table::Tags, &key)?.is_none() {
                     return Err(Error::NoSuchTag { bucket: name, tag });

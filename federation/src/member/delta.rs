@@ -16,7 +16,7 @@ use super::groups::BATCH_BYTES;
 use crate::blobs::{BackendError, GROUP_BYTES, GroupMap, LEAF_BYTES, Outboard, ReceiveError, leaf_values};
 use crate::error::{Error, Result};
 use crate::master::{ByteStream, Older, PartialCopy, Wanted};
-use crate::peer::BodyPart;
+use crate::peer::{BodyPart, RECEIVING};
 use crate::types::MemberId;
 
 /// How much of a body is compared at once.
@@ -221,7 +221,7 @@ impl Arriving {
         while self.buffer.len() < length {
             let Some(bytes) = self.stream.next().await else {
                 let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the answer ended too soon");
-                return Err(Error::Storage { doing: "receiving a body", source: cut.into() });
+                return Err(Error::Storage { doing: RECEIVING, source: cut.into() });
             };
             self.buffer.extend_from_slice(&bytes?);
         }

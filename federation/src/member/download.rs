@@ -109,6 +109,7 @@ fn again(error: &Arc<Error>) -> Error {
         Error::ClusterFailed { cluster, doing, why } => {
             Error::ClusterFailed { cluster: cluster.clone(), doing, why: why.clone() }
         }
+        Error::NotRelayed { holders, home } => Error::NotRelayed { holders: holders.clone(), home: home.clone() },
         Error::NoSpace => Error::NoSpace,
         other => Error::Storage { doing: "bringing a body from another cluster", source: other.to_string().into() },
     }

@@ -17,7 +17,7 @@ use crate::blobs::{APPEND_BYTES_MAX, Proof, ReceiveError, StagedBody};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::master::{ByteStream, Fetch, Later, Limit, Master, PartialCopy, Wanted};
-use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, WireError};
+use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, RECEIVING, WireError};
 use crate::types::{BlobHash, BucketId, MemberId, Piece, SMALL_BODY_MAX};
 
 /// How long a body that makes no progress is waited for.
@@ -153,7 +153,7 @@ impl Fetcher {
                     Ok(body) => return Ok(body),
                     Err(error) => last = Some(forged(wanted, error)),
                 },
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(self.broke_off(holder, error).await),
             }
         }
         Err(last.unwrap_or_else(|| nobody_has(wanted)))
@@ -210,7 +210,20 @@ impl Fetcher {
 
     async fn tree_from(&self, holder: MemberId, wanted: &Wanted) -> Result<Bytes> {
         let length = Proof::outboard_length(wanted.length);
-        collect(self.ask(holder, wanted, BodyPart::Tree).await?, length).await
+        match collect(self.ask(holder, wanted, BodyPart::Tree).await?, length).await {
+            Ok(tree) => Ok(tree),
+            Err(error) => Err(self.broke_off(holder, error).await),
+        }
+    }
+
+    /// What it means that a holder began to give something and did not end it.
+    pub(super) async fn broke_off(&self, holder: MemberId, error: Error) -> Error {
+        match error {
+            Error::Storage { doing: RECEIVING, source } => {
+                Error::ClusterAway { cluster: self.member.name_of(holder).await, why: source.to_string() }
+            }
+            other => other,
+        }
     }
 
     pub(super) async fn ask(&self, holder: MemberId, wanted: &Wanted, part: BodyPart) -> Result<ByteStream> {
@@ -222,7 +235,8 @@ impl Fetcher {
             hash: wanted.hash,
             part,
         };
-        let cost = Cost { purpose: Purpose::Read, bucket: Some(wanted.bucket) };
+        let purpose = if wanted.relayed { Purpose::Relay } else { Purpose::Read };
+        let cost = Cost { purpose, bucket: Some(wanted.bucket) };
         match self.member.wire.body(holder, cost, peer::json(&question)).await {
             Ok(stream) => Ok(stream),
             Err(error) => Err(self.not_given(holder, wanted, error).await),

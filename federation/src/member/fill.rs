@@ -18,6 +18,9 @@ use crate::types::MemberId;
 /// The pause before a body is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How often a body is asked for at least, however long each time takes.
+const TURNS_MIN: usize = 2;
+
 /// How many ranges one question asks for.
 const RANGES_MAX: usize = 1024;
 
@@ -78,12 +81,21 @@ impl Filling {
             self.tries += 1;
             self.hopeless = if worth_waiting(&failed) { 0 } else { self.hopeless + 1 };
             let tired = match self.patience {
-                Patience::Time(time) => self.fetcher.clock().boottime().saturating_sub(self.moved) > time,
+                // One that sends nothing takes all that time, and whoever else has it is to be asked; a home that passes
+                // bodies on has gone on to the next meanwhile.
+                Patience::Time(time) => {
+                    let waited = self.fetcher.clock().boottime().saturating_sub(self.moved);
+                    waited > time && self.tries >= self.holders.len().max(TURNS_MIN)
+                }
                 Patience::Tries(tries) => self.tries > tries,
             };
             // One that has it no more or sends something else says nothing about the others.
             if tired || self.hopeless >= self.holders.len() {
-                return Err(failed);
+                let holder = self.holders.get((self.tries - 1) % self.holders.len().max(1)).copied();
+                return Err(match holder {
+                    Some(holder) => self.fetcher.broke_off(holder, failed).await,
+                    None => failed,
+                });
             }
             if self.hopeless == 0 {
                 tokio::time::sleep(PAUSE).await;

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use crate::blobs::GROUP_BYTES;
 use crate::error::{Error, Result};
 use crate::master::ByteStream;
+use crate::peer::RECEIVING;
 
 /// How many bytes are verified and handed on at once, unless a range ends before.
 pub(super) const BATCH_BYTES: usize = 4 * GROUP_BYTES;
@@ -39,7 +40,7 @@ impl Groups {
                 Some(Err(error)) => return Some(Err(error)),
                 None => {
                     let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the body ended too soon");
-                    return Some(Err(Error::Storage { doing: "receiving a body", source: cut.into() }));
+                    return Some(Err(Error::Storage { doing: RECEIVING, source: cut.into() }));
                 }
             }
         }

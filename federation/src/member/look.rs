@@ -220,6 +220,7 @@ impl Member {
                 Ok(())
             })
             .await?;
+        self.note_rows(2);
         Ok(fact)
     }
 

@@ -11,6 +11,8 @@ mod fetch;
 mod fill;
 mod groups;
 mod housekeeping;
+mod known;
+mod lag;
 mod look;
 mod one_question;
 mod publish;
@@ -28,13 +30,14 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 pub use fetch::Fetcher;
+pub use lag::Lag;
 
-use crate::catalog::rows::{LinkRow, Record};
+use crate::catalog::rows::{BucketRow, LinkRow, Record};
 use crate::catalog::{KeyRange, Table, keys};
 use crate::error::{Error, Result};
 use crate::master::{Actor, BucketInfo, Master};
 use crate::peer::{self, Asked, Cost, Membership, Question, Refusal, Wire, WireError};
-use crate::types::{BucketId, BucketName, Consistency, MemberId, Number, UploadId};
+use crate::types::{BucketId, BucketName, Consistency, MemberId, Number, Term, UploadId};
 
 /// A linked bucket.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Linked {
     pub remote: BucketName,
     /// How fresh reads are unless they say otherwise.
     pub consistency: Consistency,
+    /// The newest term that was heard of; changes are asked for in it.
+    pub term: Term,
 }
 
 /// The newest state of a bucket that was heard of: nothing below it is shown as the newest, and reads under a bound
@@ -71,12 +76,18 @@ pub struct Member {
     questions: one_question::Questions,
     counters: Arc<counters::Counters>,
     completions: turns::Turns<UploadId>,
+    known: Arc<known::Known>,
 }
 
 impl Member {
     /// Reads which buckets are linked. Changes whose outcome was not known when the process ended are resolved from
-    /// now on.
-    pub async fn open(master: Master, membership: Arc<Membership>, wire: Arc<dyn Wire>) -> Result<Member> {
+    /// now on. Of what homes say about `known_rows_max` rows are kept.
+    pub async fn open(
+        master: Master,
+        membership: Arc<Membership>,
+        wire: Arc<dyn Wire>,
+        known_rows_max: u64,
+    ) -> Result<Member> {
         let (counters, open) = counters::Counters::open(&master).await?;
         let member = Member {
             master,
@@ -87,6 +98,7 @@ impl Member {
             questions: one_question::Questions::default(),
             counters: Arc::new(counters),
             completions: turns::Turns::default(),
+            known: Arc::new(known::Known::new(known_rows_max)),
         };
         member.load().await?;
         // Only those of an earlier life: those of this one are still being asked for.
@@ -106,10 +118,10 @@ impl Member {
                     let row = LinkRow::decode(&value)?;
                     let newest = row.seen;
                     let Some(id) = key.as_slice().try_into().ok().map(BucketId) else { continue };
-                    if let Some(bucket) = crate::catalog::rows::BucketRow::load(view, &key)? {
+                    if let Some(bucket) = BucketRow::load(view, &key)? {
                         let LinkRow { home, remote, consistency, .. } = row;
-                        let name = bucket.name;
-                        linked.insert(name.clone(), Linked { id, name, home, remote, consistency });
+                        let (name, term) = (bucket.name, bucket.term);
+                        linked.insert(name.clone(), Linked { id, name, home, remote, consistency, term });
                         seen.push((id, newest));
                     }
                 }
@@ -189,6 +201,24 @@ impl Member {
                 if let Some(mut row) = LinkRow::load(txn, &key)? {
                     row.consistency = consistency;
                     txn.put(key, &row);
+                }
+                Ok(())
+            })
+            .await?;
+        self.load().await
+    }
+
+    /// Changes of a bucket are asked for in a later term from now on.
+    async fn follow_term(&self, linked: &Linked, term: Term) -> Result<()> {
+        tracing::info!(bucket = %linked.name, term = term.0, "bucket is in a later term");
+        let bucket = linked.id;
+        self.master
+            .writer()
+            .transact(move |txn| {
+                let row = BucketRow::load(txn, &keys::bucket(bucket))?;
+                if let Some(mut row) = row.filter(|row| row.linked && row.term < term) {
+                    row.term = term;
+                    txn.put(keys::bucket(bucket), &row);
                 }
                 Ok(())
             })

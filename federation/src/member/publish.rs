@@ -217,9 +217,10 @@ impl Member {
         ours: Ours,
     ) -> Result<PeerAnswer> {
         let settled = self.counters.settled(|bucket| self.is_numbered_by(bucket, linked.home));
-        let origin = Origin { counter: ours.counter, settled };
-        let question = Publish { bucket: linked.id, origin, actor: actor.0.clone(), change };
-        let bytes = peer::json(&question);
+        let term = self.linked_by_id(linked.id).map_or(linked.term, |linked| linked.term);
+        let origin = Origin { counter: ours.counter, settled, term: Some(term) };
+        let mut question = Publish { bucket: linked.id, origin, actor: actor.0.clone(), change };
+        let mut bytes = peer::json(&question);
         let clock = self.master.clock();
         // The answer may tell of what the first attempt did: it is no younger than that.
         let first = (clock.boottime(), clock.wall());
@@ -230,6 +231,19 @@ impl Member {
                 Ok(answer) => return self.made(linked, ours, &question.change, answer, first).await,
                 Err(error) => error,
             };
+            // This attempt has made nothing, and an earlier one is known to the home by its counter. Terms only rise: a home
+            // that is in an older one is not followed.
+            if let WireError::Refused(Refusal::WrongTerm { term }) = error
+                && question.origin.term.is_some_and(|known| known < term)
+            {
+                if let Err(error) = self.follow_term(linked, term).await {
+                    self.resolve_later(ours.counter);
+                    return Err(error);
+                }
+                question.origin.term = Some(term);
+                bytes = peer::json(&question);
+                continue;
+            }
             let patient = clock.boottime().saturating_sub(first.0) <= PATIENCE;
             match verdict(&error) {
                 Verdict::Again if patient => {}
@@ -276,7 +290,13 @@ impl Member {
         self.note_seen(linked.id, answer.number(), Some(begun));
         let counter = ours.counter;
         match self.settle(linked, ours, Some((change, &answer, asked))).await {
-            Ok(()) => Ok(answer),
+            Ok(()) => {
+                self.note_rows(match change {
+                    PeerChange::Delete(requests) => requests.len() as u64,
+                    _ => 2,
+                });
+                Ok(answer)
+            }
             Err(error) => {
                 self.resolve_later(counter);
                 Err(error)
@@ -424,6 +444,7 @@ fn verdict(error: &WireError) -> Verdict {
             | Refusal::InvalidRequest { .. }
             | Refusal::NoSuchSharedBucket
             | Refusal::SharedReadOnly
+            | Refusal::WrongTerm { .. }
             | Refusal::NoSuchBucket { .. }
             | Refusal::BucketNotEmpty { .. }
             | Refusal::NoSuchSnapshot { .. }

@@ -22,6 +22,7 @@ mod call;
 mod dial;
 mod http;
 mod metered;
+mod pace;
 mod peer;
 mod serve;
 
@@ -59,6 +60,11 @@ pub struct LinkLimits {
     pub answer_timeout: Duration,
     /// For the next byte of a body, on either side.
     pub progress_timeout: Duration,
+    /// How many bytes of a body have to arrive in every [`LinkLimits::progress_timeout`] that is spent waiting for them.
+    pub progress_bytes_min: u64,
+    /// For the other side to take a piece of an answer. Longer than a pause between bytes: between us are buffers, and a
+    /// reader says that it has room only when half of a window is empty.
+    pub take_timeout: Duration,
     /// Between two measurements of the round trip.
     pub ping_interval: Duration,
     /// Before the first new attempt to dial; doubles with each.
@@ -80,6 +86,9 @@ impl Default for LinkLimits {
         LinkLimits {
             answer_timeout: Duration::from_secs(30),
             progress_timeout: Duration::from_secs(30),
+            // 1 KiB/s, as of clients.
+            progress_bytes_min: 30 * 1024,
+            take_timeout: Duration::from_secs(320),
             ping_interval: Duration::from_secs(10),
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),

@@ -9,7 +9,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
-use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots, trees};
+use super::{Answer, Inner, buckets, maintenance, peers, shape, snapshots, status, trees};
 
 /// A call with its parameters; bodies are parsed when it runs.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Call {
     /// Makes the call.
     pub(super) async fn run(self, api: &Inner, actor: Actor, body: &[u8]) -> Result<Answer, AdminError> {
         match self {
-            Call::Status => maintenance::status(api).await,
+            Call::Status => status::status(api).await,
             Call::Local => Ok(Answer::ok(&shape::Local { handover: api.facts.handover.clone() })),
             Call::Usage => maintenance::usage(api).await,
             Call::Check => Ok(maintenance::check(api, parse_body(body)?)),

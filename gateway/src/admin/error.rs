@@ -110,6 +110,8 @@ fn core_status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::NoLongerShared { .. } => (StatusCode::GONE, "no_longer_shared"),
         Error::SharedReadOnly { .. } => (StatusCode::FORBIDDEN, "shared_read_only"),
         Error::ClusterAway { .. } => (StatusCode::SERVICE_UNAVAILABLE, "cluster_away"),
+        Error::NotRelayed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_relayed"),
+        Error::WrongTerm { .. } => (StatusCode::CONFLICT, "wrong_term"),
         Error::ClusterFailed { .. } => (StatusCode::BAD_GATEWAY, "cluster_failed"),
         Error::NoSuchCluster { .. } => (StatusCode::NOT_FOUND, "no_such_cluster"),
     }

@@ -1,4 +1,4 @@
-//! The server as a whole: status, usage, check, collection.
+//! The server as a whole: usage, check, collection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,35 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::error::AdminError;
 use super::shape::{self, CheckLine};
-use super::{Answer, Inner, convert, peers, to_its_end};
+use super::{Answer, Inner, convert, to_its_end};
 
 /// Lines of progress that may wait for a slow reader; further ones are left out.
 const CHECK_LINES_WAITING_MAX: usize = 16;
-
-pub(super) async fn status(api: &Inner) -> Result<Answer, AdminError> {
-    let counts = api.cluster.counts().await?;
-    let cache = api.cluster.cache_usage().await?;
-    let peers = match api.cluster.federation() {
-        Ok(_) => Some(peers::all(&api.cluster).await?),
-        Err(_) => None,
-    };
-    let facts = &api.facts;
-    Ok(Answer::ok(&shape::Status {
-        version: facts.version.clone(),
-        name: facts.name.clone(),
-        region: facts.region.clone(),
-        data: facts.data.clone(),
-        started: facts.started.to_string(),
-        uptime_seconds: facts.started.until(api.clock.wall()).as_secs(),
-        buckets: counts.buckets,
-        objects: counts.objects,
-        bytes: counts.object_bytes,
-        disk_free_bytes: counts.disk_free_bytes,
-        requests_in_flight: u64::try_from(api.metrics.in_flight.get()).unwrap_or(0),
-        peers,
-        cache: shape::Cache { copies: cache.copies, bytes: cache.bytes, own: cache.own, own_bytes: cache.own_bytes },
-    }))
-}
 
 pub(super) async fn usage(api: &Inner) -> Result<Answer, AdminError> {
     let (buckets, usage) = tokio::try_join!(api.cluster.buckets(), api.cluster.usage())?;

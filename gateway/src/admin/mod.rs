@@ -10,6 +10,7 @@ mod error;
 mod maintenance;
 mod peers;
 mod snapshots;
+mod status;
 mod trees;
 
 pub mod shape;

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 mod peers;
+mod status;
 mod trees;
 
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use peers::*;
+pub use status::*;
 pub use trees::*;
 
 /// Every path of the API begins with this.
@@ -103,6 +105,18 @@ pub struct Status {
     pub peers: Option<Peers>,
     /// Bodies of other clusters here, and bodies of this one that others read.
     pub cache: Cache,
+    /// Bytes of the catalog's file.
+    pub catalog_bytes: u64,
+    /// Who the buckets of this cluster are shared with.
+    pub members: Vec<BucketMember>,
+    /// How far what is known here of linked buckets is behind their homes.
+    pub lag: Vec<LinkLag>,
+    /// Bodies of which there is one copy at the most, by bucket; buckets without such are left out.
+    pub single_copies: Vec<SingleCopies>,
+    /// Whether `cache` and `single_copies` are about all bodies; else about the first million rows.
+    pub counted_all: bool,
+    /// What crossed today.
+    pub today: Option<Today>,
 }
 
 /// `GET /_elton/v1/du`

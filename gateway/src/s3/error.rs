@@ -63,8 +63,10 @@ pub fn from_core(error: Error) -> S3Error {
         Error::NoSuchSharedBucket { .. } | Error::NoSuchCluster { .. } => {
             S3Error::with_message(S3ErrorCode::NoSuchBucket, message)
         }
-        Error::ClusterAway { .. } => S3Error::with_message(S3ErrorCode::ServiceUnavailable, message),
-        Error::ClusterFailed { .. } => {
+        Error::ClusterAway { .. } | Error::NotRelayed { .. } => {
+            S3Error::with_message(S3ErrorCode::ServiceUnavailable, message)
+        }
+        Error::ClusterFailed { .. } | Error::WrongTerm { .. } => {
             tracing::error!(error = message, "a request failed on another cluster");
             S3Error::with_message(S3ErrorCode::InternalError, message)
         }

@@ -302,6 +302,9 @@ impl Front {
         let Ok(federation) = self.cluster.federation() else { return Ok(()) };
         let traffic = federation.traffic(&self.cluster.buckets().await?).await?;
         self.metrics.set_peers(&federation.peers().await?, &traffic);
+        let census = self.cluster.census().await?;
+        let single = self.cluster.single_copies(&census).await?;
+        self.metrics.set_links(&federation.lags(false).await, &census, &single, federation.cache_limits());
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! - `{"ask": PATH, "body": TEXT}` asks `/v1/PATH`. `"repeat": N` says the body N times; `"endless": true` never ends
 //!   it; `"unread": true` leaves the answer's body lying, for as long as the process lives; `"times": N` asks so often at once.
 //!   → `{"status": …, "bytes": …, "body": …}` (the first 64 KiB), or `{"error": …}`.
-//! - `{"answer": MODE}` sets what the other cluster hears when it asks: `refuse`, `zeros` (as many as it likes), `short`,
+//! - `{"answer": MODE}` sets what the other cluster hears when it asks: `refuse`, `zeros` (as many as it likes), `dribble` (a byte a second), `short`,
 //!   `nonsense`. → `{"asked": N}`, how often it has asked so far.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,6 +143,14 @@ impl Service for Answers {
         let zeros = || Bytes::from_static(&[0; 16 * 1024]);
         let body = match self.mode.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
             "zeros" => StreamBody::new(stream::repeat_with(move || Ok(Frame::data(zeros())))).boxed_unsync(),
+            // A byte a second, for ever.
+            "dribble" => {
+                let bytes = stream::unfold((), |()| async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Some((Ok(Frame::data(Bytes::from_static(&[0]))), ()))
+                });
+                StreamBody::new(bytes).boxed_unsync()
+            }
             "short" => full_body(zeros().slice(..100)),
             "nonsense" => full_body("{]"),
             _ => {

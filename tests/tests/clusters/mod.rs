@@ -190,6 +190,13 @@ async fn trouble(world: Arc<World>, clusters: usize) {
         let (one, other) = (world.below(clusters as u64) as usize, world.below(clusters as u64) as usize);
         match world.below(12) {
             0..3 => world.crash(one).await.expect("a cluster starts on what its disk kept"),
+            // Members hear of it with their next change, which is made once all the same.
+            3 => {
+                if let Some(home) = world.running(0) {
+                    // It may crash meanwhile.
+                    let _ = home.master().begin_term(&bucket()).await;
+                }
+            }
             // Most cuts are short: what was asked is asked again while its asker still waits.
             kind if one != other => {
                 let longest = if kind == 1 { 3000 } else { 300 };
@@ -349,4 +356,55 @@ fn clusters_behave_like_one_register_per_key() {
     }
     println!("{written} changes through members were acknowledged");
     assert!(written as u64 > 2 * runs, "members that cannot write show nothing");
+}
+
+/// A home that is replaced while it stands on an older copy of its data: a member that has heard of the later term is
+/// told no number twice.
+async fn run_with_an_older_home(seed: u64) -> Result<usize, String> {
+    let mut random = seeded(seed);
+    let world = World::new(2, seed, Duration::from_millis(1 + random() % 100)).await;
+    let world = world.map_err(|error| format!("no world: {error}"))?;
+    let mut numbers = Vec::new();
+    let mut value = 0;
+    let mut put = async |count: u64| {
+        let mut done = 0;
+        for _ in 0..count {
+            value += 1;
+            if let Heard::Done(number) = ask(world.cluster(1), value as usize % KEYS, &Asked::Put(value)).await {
+                numbers.push(number);
+                done += 1;
+            }
+        }
+        done
+    };
+    put(1 + random() % 3).await;
+    let older = world.copy_of_disk(0);
+    let term = world.cluster(0).master().begin_term(&bucket()).await.map_err(|error| error.to_string())?;
+    let later = 1 + random() % 3;
+    if put(later).await != later {
+        return Err(format!("a member does not follow its bucket into {term:?}"));
+    }
+    world.crash_onto(0, Some(older)).await.map_err(|error| error.to_string())?;
+    // The links come up again.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let believed = put(later + 1).await;
+    let distinct: BTreeSet<_> = numbers.iter().collect();
+    if distinct.len() != numbers.len() {
+        return Err(format!("numbers {numbers:?} were acknowledged, {believed} of them by a home in an older term"));
+    }
+    Ok(numbers.len())
+}
+
+#[test]
+fn a_home_in_an_older_term_numbers_nothing_for_who_knows_the_later_one() {
+    let (first, runs) = (seed(), parameter("ELTON_TEST_CLUSTER_RUNS", RUNS).min(RUNS));
+    println!("{runs} runs from ELTON_TEST_SEED={first}");
+    for seed in (0..runs).map(|index| first + index) {
+        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.expect("a runtime without threads needs nothing");
+        match runtime.block_on(run_with_an_older_home(seed)) {
+            Ok(numbers) => assert!(numbers >= 2, "seed {seed} shows nothing"),
+            Err(what) => panic!("{what}\nrepeat it with ELTON_TEST_SEED={seed} ELTON_TEST_CLUSTER_RUNS=1"),
+        }
+    }
 }

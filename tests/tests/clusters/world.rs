@@ -9,7 +9,7 @@ use federation::cluster::{Cluster, FederationConfig};
 use federation::disk::{CrashPlan, SimulatedDisk, seeded};
 use federation::error::Result;
 use federation::ids::SeededIds;
-use federation::master::{Limits, Master, Seams};
+use federation::master::{Limits, Master, Relaying, Seams};
 use federation::peer::{Invitation, MemoryNetwork, Secret, Transport};
 use federation::types::{BucketName, ClusterId, PeerAddress, Rights, Timestamp};
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use super::super::store::actor;
 use super::network::{LongLines, Power, Random};
 
 const CATALOG_CACHE_BYTES: usize = 64 * 1024;
+/// So few that what is known is forgotten again and again.
+const KNOWN_ROWS: u64 = 4;
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -125,6 +127,8 @@ impl World {
             }),
             advertise: Some(address(index)),
             cache_bytes_max: 1 << 30,
+            known_rows_max: KNOWN_ROWS,
+            relaying: Relaying::On,
         };
         Cluster::federated(master, config).await
     }
@@ -176,8 +180,20 @@ impl World {
         self.note(format!("{one} and {other} joined again"));
     }
 
+    /// What a cluster's disk would keep if it lost its power now.
+    pub fn copy_of_disk(&self, index: usize) -> SimulatedDisk {
+        let nodes = self.nodes.lock().expect("nobody panics with it");
+        let disk = &nodes[index].disk;
+        disk.crash_at(disk.ops(), &mut seeded(self.below(u64::MAX)), CrashPlan::Synced)
+    }
+
     /// Takes the power from a cluster, and lets it come back on what its disk kept.
     pub async fn crash(&self, index: usize) -> Result<()> {
+        self.crash_onto(index, None).await
+    }
+
+    /// The same, but it comes back on another disk.
+    pub async fn crash_onto(&self, index: usize, other_disk: Option<SimulatedDisk>) -> Result<()> {
         let count = self.nodes.lock().expect("nobody panics with it").len();
         for other in (0..count).filter(|other| *other != index) {
             self.network.cut(id(index), id(other));
@@ -192,6 +208,7 @@ impl World {
             (node.disk.crash_at(node.disk.ops(), &mut random, CrashPlan::Random), node.life, node.cluster.take())
         };
         drop(gone);
+        let disk = other_disk.unwrap_or(disk);
         let power = Power::on();
         let cluster = self.start(index, &disk, life, power.clone()).await?;
         {

@@ -43,6 +43,7 @@ impl Elsewhere {
             hash: self.digest.hash,
             length: self.digest.length,
             holders: Vec::new(),
+            relayed: false,
         }
     }
 

@@ -8,8 +8,8 @@ use crate::blocking::Inline;
 use crate::catalog::MemoryCatalog;
 use crate::clock::ManualClock;
 use crate::ids::SeededIds;
-use crate::master::{CollectOptions, Description, Found, Limits, Look, PutRequest, Seams};
-use crate::types::{BlobHash, BucketAt, ETag, SnapshotRef};
+use crate::master::{Behalf, CollectOptions, Description, Found, Limits, Look, PutRequest, Seams};
+use crate::types::{BlobHash, BucketAt, ETag, Rights, SnapshotRef};
 
 const MEMBER: MemberId = MemberId([7; 16]);
 
@@ -53,7 +53,7 @@ fn put_of(name: &str, hash: u8, length: u64) -> PeerChange {
 }
 
 async fn publish(master: &Master, bucket: BucketId, counter: u64, settled: u64, change: PeerChange) -> Result<Number> {
-    let answer = master.change_for(MEMBER, Origin { counter, settled }, &actor(), bucket, change).await?;
+    let answer = master.change_for(MEMBER, Origin { counter, settled, term: None }, &actor(), bucket, change).await?;
     Ok(answer.number())
 }
 
@@ -139,4 +139,66 @@ async fn what_a_layer_holds_is_answered_by_its_place_in_the_log() {
             .expect("reads");
         assert_eq!(row.and_then(|row| row.path), Some(path(key)));
     }
+}
+
+#[tokio::test]
+async fn a_grant_is_looked_at_in_the_transaction_that_makes_a_change() {
+    let (master, name, bucket) = shared_bucket().await;
+    let first = put_here(&master, &name, "a").await;
+    put_here(&master, &name, "b").await;
+    let (at, newest) = (BucketAt::at(name.clone(), SnapshotRef::Number(first)), BucketAt::newest(name.clone()));
+    let tag = |text: &str| text.parse::<crate::types::TagName>().expect("lawful");
+    let member = Behalf::Member(MEMBER, bucket);
+    master.tag_snapshot_for(member, &actor(), &newest, Some(tag("kept")), "").await.expect("may write");
+    let before = master.bucket(&name).await.expect("there").number;
+
+    // Whoever let the question in had looked at the grant before it was changed.
+    for rights in [Some(Rights::ReadOnly), None] {
+        master.share(&actor(), &name, MEMBER, rights).await.expect("shares");
+        let refused = [
+            master.tag_snapshot_for(member, &actor(), &newest, Some(tag("late")), "").await.map(drop),
+            master.remove_tag_for(member, &name, &tag("kept")).await,
+            master.restore_for(member, &actor(), &at, b"").await.map(drop),
+        ];
+        for outcome in refused {
+            let lawful = match rights {
+                Some(_) => matches!(outcome, Err(Error::SharedReadOnly { .. })),
+                None => matches!(outcome, Err(Error::NoSuchSharedBucket { .. })),
+            };
+            assert!(lawful, "{rights:?}: {outcome:?}");
+        }
+    }
+    // A grant is for a bucket, and not for whatever has its name.
+    master.share(&actor(), &name, MEMBER, Some(Rights::ReadWrite)).await.expect("shares");
+    let other = Behalf::Member(MEMBER, BucketId([9; 16]));
+    let refused = master.remove_tag_for(other, &name, &tag("kept")).await;
+    assert!(matches!(refused, Err(Error::NoSuchSharedBucket { .. })), "{refused:?}");
+
+    let tags: Vec<_> = master.snapshots(&name).await.expect("listed").into_iter().map(|tag| tag.tag).collect();
+    assert_eq!(tags, [tag("kept")]);
+    assert_eq!(master.bucket(&name).await.expect("there").number, before);
+}
+
+#[tokio::test]
+async fn a_change_is_made_in_the_term_that_its_asker_knows_or_not_at_all() {
+    let (master, name, bucket) = shared_bucket().await;
+    let first = Some(Term::FIRST);
+    let ask = async |counter, term| {
+        let origin = Origin { counter, settled: 1, term };
+        master.change_for(MEMBER, origin, &actor(), bucket, put_of(&format!("k{counter}"), 1, 5)).await
+    };
+    let made = ask(1, first).await.expect("made");
+    let second = master.begin_term(&name).await.expect("begun");
+    assert_eq!(second, Term(2));
+    for (counter, term) in [(2, first), (3, Some(Term(3)))] {
+        let refused = ask(counter, term).await;
+        assert!(matches!(refused, Err(Error::WrongTerm { current }) if current == second), "{refused:?}");
+    }
+    // What was answered before is answered again: it was made.
+    assert_eq!(ask(1, first).await.expect("answered again"), made);
+    // Under the same counter, once the asker knows: the refused question made nothing. Numbers count on.
+    let next = ask(2, Some(second)).await.expect("made").number();
+    assert_eq!(next, made.number().next());
+    // A member of an older version says nothing of terms.
+    assert_eq!(ask(4, None).await.expect("made").number(), next.next());
 }

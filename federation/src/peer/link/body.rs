@@ -13,7 +13,9 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::LinkLimits;
 use super::http::QUESTION_WINDOW;
+use super::pace::{Pace, Taking};
 use crate::error::BoxError;
 
 /// A body, of known or unknown length.
@@ -36,21 +38,39 @@ pub fn full_body(bytes: impl Into<Bytes>) -> Body {
 #[error("no byte of the body arrived for {} s", .0.as_secs_f32())]
 struct StoodStill(Duration);
 
-/// A body that arrives. Fails if its reader waits for `limit` without a byte; a reader that is busy costs nothing.
+/// The other side sends, but next to nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("less than {bytes_min} bytes of the body arrived in {} s", .within.as_secs_f32())]
+struct Dribbled {
+    bytes_min: u64,
+    within: Duration,
+}
+
+/// A body that arrives. Fails if its reader waits for too long without a byte, or long for next to nothing; a reader that
+/// is busy costs nothing.
 pub(super) struct Arriving<H> {
     inner: Incoming,
     limit: Duration,
+    bytes_min: u64,
+    pace: Pace,
     late: Pin<Box<Sleep>>,
-    /// Whether the reader waits, so `late` counts.
-    waiting: bool,
+    /// Since when the reader waits, and up to when the pace knows of that.
+    waiting: Option<(Instant, Instant)>,
     // What is given back once the body is done with.
     _held: H,
 }
 
 impl<H: Send + Unpin + 'static> Arriving<H> {
-    pub(super) fn boxed(inner: Incoming, limit: Duration, held: H) -> Body {
-        let late = Box::pin(tokio::time::sleep(limit));
-        Arriving { inner, limit, late, waiting: false, _held: held }.boxed_unsync()
+    pub(super) fn boxed(inner: Incoming, limits: &LinkLimits, held: H) -> Body {
+        let (limit, bytes_min) = (limits.progress_timeout, limits.progress_bytes_min);
+        let (pace, late) = (Pace::new(limit, bytes_min), Box::pin(tokio::time::sleep(limit)));
+        Arriving { inner, limit, bytes_min, pace, late, waiting: None, _held: held }.boxed_unsync()
+    }
+}
+
+impl<H> Arriving<H> {
+    fn dribbled(&self) -> BoxError {
+        Dribbled { bytes_min: self.bytes_min, within: self.limit }.into()
     }
 }
 
@@ -60,16 +80,74 @@ impl<H: Unpin> http_body::Body for Arriving<H> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            self.waiting = false;
+            let waited = self.waiting.take().map_or(Duration::ZERO, |(_, counted)| counted.elapsed());
+            if let Some(Ok(frame)) = &frame {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.pace.moved(bytes, waited) {
+                    return Poll::Ready(Some(Err(self.dribbled())));
+                }
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let limit = self.limit;
-        if !self.waiting {
-            self.late.as_mut().reset(Instant::now() + limit);
-            self.waiting = true;
+        let now = Instant::now();
+        if self.waiting.is_none() {
+            self.waiting = Some((now, now));
+            let first = now + self.limit.min(self.pace.left());
+            self.late.as_mut().reset(first);
         }
-        ready!(self.late.as_mut().poll(cx));
-        Poll::Ready(Some(Err(StoodStill(limit).into())))
+        loop {
+            ready!(self.late.as_mut().poll(cx));
+            let now = Instant::now();
+            let (since, counted) = self.waiting.unwrap_or((now, now));
+            let until = since + self.limit;
+            if now >= until {
+                return Poll::Ready(Some(Err(StoodStill(self.limit).into())));
+            }
+            if self.pace.moved(0, now - counted) {
+                return Poll::Ready(Some(Err(self.dribbled())));
+            }
+            self.waiting = Some((since, now));
+            let next = until.min(now + self.pace.left());
+            self.late.as_mut().reset(next);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer, whose taker is watched.
+pub(super) struct Answering {
+    inner: Body,
+    taking: Arc<Taking>,
+}
+
+impl Answering {
+    pub(super) fn boxed(inner: Body) -> Body {
+        match Taking::current() {
+            Some(taking) => Answering { inner, taking }.boxed_unsync(),
+            None => inner,
+        }
+    }
+}
+
+impl http_body::Body for Answering {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // Whoever wants more has taken what there was.
+        self.taking.taken();
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if matches!(&polled, Poll::Ready(Some(Ok(_)))) {
+            self.taking.offer();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -91,8 +91,7 @@ async fn try_send(
 }
 
 fn receive(peer: &Peer, answer: ::http::Response<Incoming>, place: OwnedSemaphorePermit) -> Response {
-    let limit = peer.context.limits.progress_timeout;
-    answer.map(|body| Arriving::boxed(body, limit, place))
+    answer.map(|body| Arriving::boxed(body, &peer.context.limits, place))
 }
 
 impl Peer {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::metered::Metered;
+use super::pace;
 use crate::peer::transport::Io;
 
 /// What may be under way of one question: the longest one.
@@ -45,11 +46,21 @@ type Bytes = TokioIo<Metered<Box<dyn Io>>>;
 
 /// Where the tasks of one connection run: they end with it, in whatever state they are.
 #[derive(Clone)]
-pub(super) struct Tasks(pub(super) CancellationToken);
+pub(super) struct Tasks {
+    pub(super) ended: CancellationToken,
+    take_timeout: Duration,
+}
+
+impl Tasks {
+    /// Tasks that end with `ended`; one that answers ends also when its answer is left for `take_timeout`.
+    pub(super) fn new(ended: CancellationToken, take_timeout: Duration) -> Tasks {
+        Tasks { ended, take_timeout }
+    }
+}
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
-        tokio::spawn(self.0.clone().run_until_cancelled_owned(task));
+        tokio::spawn(self.ended.clone().run_until_cancelled_owned(pace::watched(task, self.take_timeout)));
     }
 }
 

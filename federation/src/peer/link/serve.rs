@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Response;
-use super::body::{Arriving, Body, empty_body};
+use super::body::{Answering, Arriving, Body, empty_body};
 use super::http::{self, Tasks};
 use super::peer::Peer;
 use crate::peer::transport::Connection;
@@ -23,9 +23,9 @@ impl Peer {
     /// Makes a connection known on which we ask, until it ends.
     pub(super) async fn ask(self: &Arc<Self>, connection: Connection) {
         let remote = connection.remote.clone();
-        let tasks = Tasks(self.life.over.child_token());
+        let tasks = Tasks::new(self.life.over.child_token(), self.context.limits.take_timeout);
         // Whatever way this function ends, so do the connection's tasks.
-        let _end = tasks.0.clone().drop_guard();
+        let _end = tasks.ended.clone().drop_guard();
         let (sender, running) = match http::ask(tasks, self.meter(connection)).await {
             Ok(asking) => asking,
             Err(error) => return self.note_error(&error),
@@ -57,8 +57,8 @@ impl Peer {
 
     /// Answers what is asked on a connection, until it ends.
     pub(super) async fn answer(self: &Arc<Self>, connection: Connection) {
-        let tasks = Tasks(self.life.over.child_token());
-        let _end = tasks.0.clone().drop_guard();
+        let tasks = Tasks::new(self.life.over.child_token(), self.context.limits.take_timeout);
+        let _end = tasks.ended.clone().drop_guard();
         let service = service_fn(move |request| {
             let peer = self.clone();
             async move { Ok::<_, Infallible>(peer.respond(request).await) }
@@ -97,8 +97,7 @@ impl Peer {
             *answer.status_mut() = if is_get { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED };
             return answer;
         }
-        let limit = self.context.limits.progress_timeout;
-        let request = request.map(|body| Arriving::boxed(body, limit, ()));
-        self.context.service.serve(self.cluster, request).await
+        let request = request.map(|body| Arriving::boxed(body, &self.context.limits, ()));
+        self.context.service.serve(self.cluster, request).await.map(Answering::boxed)
     }
 }

@@ -10,7 +10,7 @@ use http_body_util::{BodyStream, Limited};
 use super::bill::{Bill, Cost};
 use super::message::{BODY_PATH, VERSION};
 use super::refusal::Refusal;
-use super::wire::{MESSAGE_BYTES_MAX, Wire, WireError};
+use super::wire::{MESSAGE_BYTES_MAX, RECEIVING, Wire, WireError};
 use crate::error::Error;
 use crate::master::ByteStream;
 use crate::peer::link::{LinkError, Links, Response, full_body};
@@ -78,7 +78,7 @@ impl Wire for PeerClient {
         Ok(Box::pin(frames.filter_map(move |frame| {
             let bytes = match frame {
                 Ok(frame) => frame.into_data().ok().map(Ok),
-                Err(error) => Some(Err(Error::Storage { doing: "receiving a body", source: error })),
+                Err(error) => Some(Err(Error::Storage { doing: RECEIVING, source: error })),
             };
             if let Some(Ok(bytes)) = &bytes {
                 bill.count(member, cost, 0, bytes.len() as u64);

@@ -18,4 +18,4 @@ pub use refusal::{Asked, Refusal};
 pub(crate) use server::json;
 pub use server::{PeerServer, Reply};
 pub use service::PeerService;
-pub use wire::{MESSAGE_BYTES_MAX, Wire, WireError};
+pub use wire::{MESSAGE_BYTES_MAX, RECEIVING, Wire, WireError};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, VersionName};
-use crate::types::{BucketName, Number, ObjectPath, PinId, TagName, Timestamp, UploadId};
+use crate::types::{BucketName, Number, ObjectPath, PinId, TagName, Term, Timestamp, UploadId};
 
 /// Why a question was not answered. Those a caller acts on differently are told apart; the rest is text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -69,6 +69,10 @@ pub enum Refusal {
     },
     NoSpace,
     Conflict,
+    /// To who said a term only.
+    WrongTerm {
+        term: Term,
+    },
     /// The asker is no peer.
     Stranger,
     /// What was asked is no question.
@@ -79,6 +83,9 @@ pub enum Refusal {
     Away {
         cluster: String,
         why: String,
+        /// Of a body that the asked cluster does not pass on: who has it. Asking again changes nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_at: Option<Vec<String>>,
     },
     /// The cluster that was asked failed.
     Failed {
@@ -127,7 +134,15 @@ impl From<&Error> for Refusal {
             }
             Error::NoSpace => Refusal::NoSpace,
             Error::Conflict => Refusal::Conflict,
-            Error::ClusterAway { cluster, why } => Refusal::Away { cluster: cluster.clone(), why: why.clone() },
+            Error::WrongTerm { current } => Refusal::WrongTerm { term: *current },
+            Error::ClusterAway { cluster, why } => {
+                Refusal::Away { cluster: cluster.clone(), why: why.clone(), only_at: None }
+            }
+            Error::NotRelayed { holders, .. } => Refusal::Away {
+                cluster: holders.join(", "),
+                why: "it has a body that this cluster does not pass on: its operator switched that off".to_owned(),
+                only_at: Some(holders.clone()),
+            },
             Error::InvalidRequest { .. }
             | Error::ReadOnlySnapshot { .. }
             | Error::InvalidPart { .. }
@@ -203,7 +218,15 @@ impl Refusal {
                     .to_owned(),
             },
             Refusal::Conflict => Error::Conflict,
-            Refusal::Away { cluster, why } => {
+            Refusal::WrongTerm { term } => failed(format!(
+                "it numbers the bucket in term {}, and a later one was heard of: it runs on an older copy of its data, or \
+                 another cluster numbers the bucket now",
+                term.0
+            )),
+            Refusal::Away { only_at: Some(holders), .. } => {
+                Error::NotRelayed { holders, home: asked.cluster.to_owned() }
+            }
+            Refusal::Away { cluster, why, only_at: None } => {
                 Error::ClusterAway { cluster, why: format!("{} says: {why}", asked.cluster) }
             }
             Refusal::Unlawful { reason } | Refusal::Failed { reason } => failed(reason),

@@ -4,14 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::message::{self, BODY_PATH, BodyPart, BodyQuestion, Configured, Offered, Question};
 use super::refusal::Refusal;
 use crate::error::{Error, Result};
-use crate::master::{Actor, ByteStream, Master};
+use crate::master::{Actor, Behalf, ByteStream, Given, Master, Relaying};
 use crate::peer::who::Membership;
 use crate::types::{BucketAt, BucketId, BucketName, ClusterId, MemberId, Rights, SnapshotRef};
 
@@ -25,8 +24,15 @@ pub const BODY_RANGES_MAX: usize = 8192;
 pub enum Reply {
     /// In JSON.
     Json(Bytes),
-    /// Bytes of a body, and how many.
-    Body(ByteStream, u64),
+    /// Bytes of a body.
+    Body {
+        /// They.
+        bytes: ByteStream,
+        /// How many.
+        length: u64,
+        /// Whether they are passed on from another cluster.
+        relayed: bool,
+    },
     /// None.
     Refused(Refusal),
 }
@@ -36,13 +42,14 @@ pub enum Reply {
 pub struct PeerServer {
     master: Master,
     membership: Arc<Membership>,
+    relaying: Relaying,
 }
 
 impl PeerServer {
     /// A server for the buckets of a Master.
     #[must_use]
-    pub fn new(master: Master, membership: Arc<Membership>) -> Self {
-        PeerServer { master, membership }
+    pub fn new(master: Master, membership: Arc<Membership>, relaying: Relaying) -> Self {
+        PeerServer { master, membership, relaying }
     }
 
     /// Answers a question of a cluster whose key was proved. `path` is what follows `/v1/`. Also says which bucket it was
@@ -254,13 +261,16 @@ impl PeerServer {
                     let name = self.writable(member, asked.bucket).await?;
                     let actor = self.actor(member, &asked.actor).await?;
                     let at = BucketAt { bucket: name, snapshot: asked.snapshot, consistency: None };
-                    master.tag_snapshot(&actor, &at, asked.tag, &asked.message).await
+                    // The grant was looked at to find the name; what counts is the transaction's own look.
+                    let behalf = Behalf::Member(member, asked.bucket);
+                    master.tag_snapshot_for(behalf, &actor, &at, asked.tag, &asked.message).await
                 })
                 .await
             }
             message::RemoveTag::PATH => {
                 self.reply(parse::<message::RemoveTag>(question, about)?, |asked| async move {
-                    master.remove_tag(&self.writable(member, asked.bucket).await?, &asked.tag).await
+                    let name = self.writable(member, asked.bucket).await?;
+                    master.remove_tag_for(Behalf::Member(member, asked.bucket), &name, &asked.tag).await
                 })
                 .await
             }
@@ -268,7 +278,8 @@ impl PeerServer {
                 self.reply(parse::<message::Restore>(question, about)?, |asked| async move {
                     let name = self.writable(member, asked.bucket).await?;
                     let actor = self.actor(member, &asked.actor).await?;
-                    master.restore(&actor, &BucketAt::at(name, asked.snapshot), &asked.prefix).await
+                    let behalf = Behalf::Member(member, asked.bucket);
+                    master.restore_for(behalf, &actor, &BucketAt::at(name, asked.snapshot), &asked.prefix).await
                 })
                 .await
             }
@@ -312,41 +323,54 @@ impl PeerServer {
         }
     }
 
+    /// What members are called here.
+    async fn names_of(&self, members: Vec<String>) -> Result<Vec<String>, Refusal> {
+        let clusters = self.membership.clusters().await.map_err(|error| Refusal::from(&error))?;
+        let name = |member: String| {
+            let known = clusters.iter().find(|known| known.cluster.member().to_string() == member);
+            known.map_or(member, |known| known.name.to_string())
+        };
+        Ok(members.into_iter().map(name).collect())
+    }
+
     async fn body(&self, peer: ClusterId, question: &[u8], about: &About) -> Result<Reply, Refusal> {
         let asked: BodyQuestion = parse_json(question)?;
         let _ = about.set(asked.bucket);
         if !self.knows(peer).await? {
             return Err(Refusal::Stranger);
         }
+        let (master, member, relaying) = (&self.master, peer.member(), self.relaying);
         let outcome = match asked.part {
-            BodyPart::Tree => {
-                let tree = self.master.shared_tree(peer.member(), &asked).await;
-                tree.map(|tree| (tree.len() as u64, futures_util::stream::iter([Ok(tree)]).boxed()))
-            }
+            BodyPart::Tree => master.shared_tree(member, &asked, relaying).await,
             BodyPart::Range(from, to) if from < to && to - from <= BODY_RANGE_MAX => {
-                self.master.shared_range(peer.member(), &asked, from..to).await.map(|stream| (to - from, stream))
+                master.shared_range(member, &asked, from..to, relaying).await
             }
             BodyPart::Ranges(ref ranges) => {
                 let lawful = |(from, to): &(u64, u64)| from < to && to - from <= BODY_RANGE_MAX;
-                let length = ranges.iter().filter(|range| lawful(range)).map(|(from, to)| to - from).sum();
                 if ranges.is_empty() || ranges.len() > BODY_RANGES_MAX || !ranges.iter().all(lawful) {
                     let reason = format!("a question has 1 to {BODY_RANGES_MAX} ranges of a body, none of them empty");
                     Err(Error::InvalidRequest { reason })
                 } else {
                     let ranges = ranges.iter().map(|(from, to)| *from..*to).collect();
-                    self.master.shared_ranges(peer.member(), &asked, ranges).await.map(|stream| (length, stream))
+                    master.shared_ranges(member, &asked, ranges, relaying).await
                 }
             }
             BodyPart::Leaves(ref groups) if (1..=BODY_RANGES_MAX).contains(&groups.len()) => {
-                self.master.shared_leaves(peer.member(), &asked, groups.clone()).await
+                master.shared_leaves(member, &asked, groups.clone(), relaying).await
             }
             BodyPart::Leaves(_) => {
                 Err(Error::InvalidRequest { reason: format!("a question is about 1 to {BODY_RANGES_MAX} groups") })
             }
             BodyPart::Range(..) => Err(Error::InvalidRequest { reason: "the range of the body is empty".to_owned() }),
         };
-        let (length, stream) = outcome.map_err(|error| Refusal::from(&error))?;
-        Ok(Reply::Body(stream, length))
+        match outcome {
+            Ok(Given { bytes, length, relayed }) => Ok(Reply::Body { bytes, length, relayed }),
+            Err(Error::NotRelayed { holders, home }) => {
+                let holders = self.names_of(holders).await?;
+                Err(Refusal::from(&Error::NotRelayed { holders, home }))
+            }
+            Err(error) => Err(Refusal::from(&error)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, Limited, StreamBody};
 
 use super::bill::{Bill, Cost};
-use super::message::{VERSION, purpose_of};
+use super::message::{Purpose, VERSION, purpose_of};
 use super::refusal::Refusal;
 use super::server::{PeerServer, Reply, json};
 use super::wire::MESSAGE_BYTES_MAX;
@@ -61,6 +61,10 @@ impl PeerService {
         let question = self.read(peer, request, longest, &mut place).await?;
         let sent = question.len() as u64;
         let (reply, bucket) = self.server.answer(peer, path, question).await;
+        let purpose = match reply {
+            Reply::Body { relayed: true, .. } => Purpose::Relay,
+            _ => purpose,
+        };
         let cost = Cost { purpose, bucket };
         self.bill.count(peer.member(), cost, 0, sent);
         match reply {
@@ -69,7 +73,7 @@ impl PeerService {
                 Ok(response(StatusCode::OK, answer))
             }
             Reply::Refused(refusal) => Err(refusal),
-            Reply::Body(stream, length) => {
+            Reply::Body { bytes: stream, length, .. } => {
                 let (bill, member) = (Arc::clone(&self.bill), peer.member());
                 let frames = stream.map(move |bytes| {
                     if let Ok(bytes) = &bytes {

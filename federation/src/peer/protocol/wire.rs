@@ -13,6 +13,9 @@ use crate::types::MemberId;
 /// The longest question or answer in JSON, in bytes: a version of 10,000 parts with all they say takes 4 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What was being done when a body of another cluster broke off, in [`crate::Error::Storage`].
+pub const RECEIVING: &str = "receiving a body";
+
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WireError {

@@ -178,6 +178,12 @@ pub struct Cache {
     pub own: u64,
     /// Their bytes.
     pub own_bytes: u64,
+    /// How many bytes of what was fetched are kept; null where there are no other clusters.
+    pub bytes_max: Option<u64>,
+    /// Rows of the catalog that keep what other clusters said of keys and versions.
+    pub known_rows: u64,
+    /// How many of them are kept, about; as many fetched bodies at the most. Null where there are no other clusters.
+    pub known_rows_max: Option<u64>,
 }
 
 /// A peer by its name.

@@ -23,9 +23,11 @@ class Line:
 
     def __init__(self, wan: "Wan"):
         self._wan = wan
-        # Seconds one way, and bytes per second each way; None is as fast as this machine is.
+        # Seconds one way, and bytes per second each way, of all connections together; None is as fast as this machine is.
         self.delay = 0.0
         self.rate: float | None = None
+        # When the way to an address is free again.
+        self.free = collections.defaultdict(float)
         self.up = True
         # Addresses of machines that nothing arrives at any more, and those that may not dial.
         self.swallowed: set[str] = set()
@@ -89,12 +91,12 @@ class Wan:
         return self.lines.setdefault(key, Line(self))
 
     def open_door(self, machine, port=PEER_PORT):
-        """From now on others reach the machine, at this port of its gateway."""
+        """From now on others reach this port of the machine, at the same port of its gateway."""
         listener = socket.create_server((machine.gateway, port), backlog=64)
         listener.setblocking(False)
-        asyncio.run_coroutine_threadsafe(self._keep(listener, machine), self.loop)
+        asyncio.run_coroutine_threadsafe(self._keep(listener, machine, port), self.loop)
 
-    async def _keep(self, listener, machine):
+    async def _keep(self, listener, machine, port):
         with listener:
             while True:
                 accepted, (source, _) = await self.loop.sock_accept(listener)
@@ -102,7 +104,7 @@ class Wan:
                 if not line.up or source in line.barred:
                     _reset(accepted)
                     continue
-                asyncio.ensure_future(Connection(self, line, accepted, source, machine.wan).run())
+                asyncio.ensure_future(Connection(self, line, accepted, source, (machine.wan, port)).run())
 
     def close(self):
         def stop():
@@ -121,7 +123,8 @@ class Connection:
     """A connection through the network: two sockets and what is under way between them."""
 
     def __init__(self, wan, line, accepted, source, target):
-        self.wan, self.line, self.source, self.target = wan, line, source, target
+        self.wan, self.line, self.source, self.target = wan, line, source, target[0]
+        self.dials = target
         self.sockets = [accepted]
         self.task = None
 
@@ -142,7 +145,7 @@ class Connection:
             for end in self.sockets:
                 end.setblocking(False)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(dialled, (self.target, PEER_PORT))
+            await loop.sock_connect(dialled, self.dials)
             accepted = self.sockets[0]
             ways = [
                 asyncio.ensure_future(self._carry(accepted, dialled, self.target)),
@@ -167,14 +170,13 @@ class Connection:
 
         async def send():
             nonlocal under_way
-            free = 0.0
             while True:
                 async with room:
                     await room.wait_for(lambda: waiting)
                 due, data = waiting[0]
                 if line.rate:
-                    free = max(free, due - line.delay) + len(data) / line.rate
-                    due = max(due, free + line.delay)
+                    line.free[address] = max(line.free[address], due - line.delay) + len(data) / line.rate
+                    due = max(due, line.free[address] + line.delay)
                 if (wait := due - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
                 if not data:

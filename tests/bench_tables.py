@@ -7,5 +7,5 @@ def heading(*columns):
 
 
 def row(name, *values):
-    shown = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values)
+    shown = ("" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values)
     print(f"| {name} | " + " | ".join(shown) + " |", flush=True)

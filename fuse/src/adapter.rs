@@ -247,10 +247,10 @@ fn errno(error: &Error) -> Errno {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Each of these makes things faster and is there or not.
+        // Each of these makes things faster and is there or not. Listings always bring attributes, which stand beside the
+        // names: left to itself (FUSE_READDIRPLUS_AUTO) the kernel asks for those of a large directory one by one.
         for wanted in [
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,

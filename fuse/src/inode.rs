@@ -4,8 +4,8 @@
 //! that are in use and get the same number are told apart: the later one gets the next of its own. In a directory of a
 //! million files that happens once in forty million mounts.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use federation::mutant::{self, Mutant};
 
@@ -67,7 +67,8 @@ struct Held {
 
 /// The numbers in use.
 pub struct InodeTable {
-    nodes: HashMap<Inode, Held>,
+    /// A tree and no hash map: the kernel may know millions, and a map of them stands twice in memory when it grows.
+    nodes: BTreeMap<Inode, Held>,
     /// What the root's number would be were it not 1: the bucket, and the path of what is mounted of it.
     seed: Inode,
     /// How many bits numbers have: 64, in tests fewer.
@@ -82,7 +83,7 @@ impl InodeTable {
         let mut hasher = blake3::Hasher::new_derive_key("elton 2026 eltonfs inode numbers");
         hasher.update(seed);
         let root = Held { node: Node { parent: ROOT, place: Place::Root }, lookups: 1, children: 0 };
-        InodeTable { nodes: HashMap::from([(ROOT, root)]), seed: first_bits(&hasher), mask }
+        InodeTable { nodes: BTreeMap::from([(ROOT, root)]), seed: first_bits(&hasher), mask }
     }
 
     /// What a number stands for.

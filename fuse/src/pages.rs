@@ -129,7 +129,8 @@ impl TreeReader {
             tracing::warn!(%error, "pages could not be kept in the cache; they will be fetched again");
         }
         for (hash, bytes) in hashes.into_iter().zip(pages) {
-            self.memory.put(hash, bytes);
+            // A copy: pages that came together would stay together for as long as one of them does.
+            self.memory.put(hash, Bytes::copy_from_slice(&bytes));
         }
         Ok(())
     }

@@ -5,14 +5,15 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use federation::blobs::{GROUP_BYTES, Outboard};
 use federation::mutant::{self, Mutant};
 use federation::types::{BlobHash, Number};
+use futures_util::future::try_join;
 use rustix::io::{ReadWriteFlags, preadv2};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::cache::{Cache, Partial, Standing};
@@ -55,7 +56,7 @@ pub(crate) struct Body {
     metrics: Arc<Metrics>,
     stand: Mutex<Stand>,
     flights: Flights<u64>,
-    trees: Vec<OnceLock<Outboard>>,
+    trees: Vec<OnceCell<Outboard>>,
     fetches: Semaphore,
     settling: tokio::sync::Mutex<()>,
 }
@@ -99,7 +100,7 @@ impl Body {
                 }
             },
         };
-        let trees = layout.pieces().iter().map(|_| OnceLock::new()).collect();
+        let trees = layout.pieces().iter().map(|_| OnceCell::new()).collect();
         let body = Body {
             stand: Mutex::new(stand),
             flights: Flights::default(),
@@ -284,8 +285,12 @@ impl Body {
                 run.clone().for_each(|number| partial.note(number, 0));
             }
             let (begin, end) = (first.offset - placed.offset, last.offset + last.length - placed.offset);
-            let bytes = self.fetch(placed.piece, begin, end - begin).await?;
-            let mut rest = bytes;
+            let fetch = self.fetch(placed.piece, begin, end - begin);
+            let mut rest = match placed.groups() {
+                1 => fetch.await?,
+                // Both at once: a far server answers each after a while.
+                _ => try_join(fetch, self.hash_tree(partial, piece, &placed)).await?.0,
+            };
             for number in run {
                 let Some(group) = self.layout.group(number) else { continue };
                 let bytes = rest.split_to(usize::try_from(group.length).unwrap_or(usize::MAX).min(rest.len()));
@@ -338,28 +343,25 @@ impl Body {
         Ok(self.hash_tree(partial, group.piece, &placed).await?.verify_group(group.index, bytes))
     }
 
-    /// The verified hash tree of a piece.
+    /// The verified hash tree of a piece. Many fetches may need it at once; one brings it.
     async fn hash_tree(&self, partial: &Arc<Partial>, piece: usize, placed: &Placed) -> Result<&Outboard> {
-        let cell = &self.trees[piece];
-        if let Some(tree) = cell.get() {
+        self.trees[piece].get_or_try_init(|| self.bring_hash_tree(partial, placed)).await
+    }
+
+    async fn bring_hash_tree(&self, partial: &Arc<Partial>, placed: &Placed) -> Result<Outboard> {
+        let (from, at) = (partial.clone(), *placed);
+        if let Some(tree) = blocking(move || from.hash_tree(&at)).await? {
             return Ok(tree);
         }
-        let (from, at) = (partial.clone(), *placed);
-        let tree = match blocking(move || from.hash_tree(&at)).await? {
-            Some(tree) => tree,
-            None => {
-                let origin = &self.origin;
-                let bytes = origin.source.hash_tree(origin.number, &origin.path, placed.piece).await?;
-                add(&self.metrics.hash_tree_bytes, bytes.len() as u64);
-                let tree = Outboard::from_bytes(bytes)
-                    .filter(|tree| tree.verify_root(&placed.piece.hash, placed.piece.length))
-                    .ok_or_else(|| self.damaged())?;
-                let (into, at, kept) = (partial.clone(), *placed, tree.clone());
-                blocking(move || into.keep_hash_tree(&at, &kept)).await?;
-                tree
-            }
-        };
-        Ok(cell.get_or_init(|| tree))
+        let origin = &self.origin;
+        let bytes = origin.source.hash_tree(origin.number, &origin.path, placed.piece).await?;
+        add(&self.metrics.hash_tree_bytes, bytes.len() as u64);
+        let tree = Outboard::from_bytes(bytes)
+            .filter(|tree| tree.verify_root(&placed.piece.hash, placed.piece.length))
+            .ok_or_else(|| self.damaged())?;
+        let (into, at, kept) = (partial.clone(), *placed, tree.clone());
+        blocking(move || into.keep_hash_tree(&at, &kept)).await?;
+        Ok(tree)
     }
 
     /// Makes the body a whole one if all of it is here, and the map known if much of it is new.

@@ -23,9 +23,11 @@ class Line:
 
     def __init__(self, wan: "Wan"):
         self._wan = wan
-        # Seconds one way, and bytes per second each way; None is as fast as this machine is.
+        # Seconds one way, and bytes per second each way, of all connections together; None is as fast as this machine is.
         self.delay = 0.0
         self.rate: float | None = None
+        # When the way to an address is free again.
+        self.free = collections.defaultdict(float)
         self.up = True
         # Addresses of machines that nothing arrives at any more, and those that may not dial.
         self.swallowed: set[str] = set()

@@ -257,7 +257,8 @@ pub(super) enum Place<'a> {
 
 /// The pages that rows of a level point to, directories that stand inside them included.
 pub(super) fn pointed_to(mut rows: &[u8], level: u8, found: &mut Vec<PageHash>) -> Result<(), Flaw> {
-    // What stands inside is a part of what is read, so this ends.
+    // What stands inside is a part of what is read, so this ends; and it is short, so that pages whose shape nobody has
+    // looked at yet cannot lead deeper than the stack is.
     let mut inside = Vec::new();
     while !rows.is_empty() {
         let (row, rest) = Row::decode(rows, level)?;
@@ -266,6 +267,9 @@ pub(super) fn pointed_to(mut rows: &[u8], level: u8, found: &mut Vec<PageHash>) 
             Node::Object(_) => {}
             Node::Page(pointer) => found.push(pointer.page),
             Node::Directory(Root { stand: Stand::Page(page), .. }) => found.push(page),
+            Node::Directory(Root { stand: Stand::Inline(rows), .. }) if rows.len() > INLINE_BYTES_MAX => {
+                return Err(Flaw::Shape);
+            }
             Node::Directory(Root { stand: Stand::Inline(rows), .. }) => inside.push(rows),
         }
     }

@@ -103,10 +103,39 @@ fn exercise(pages: &MemoryPages, root: &Root) {
         // Below a page that is damaged behind the entry it may not be found, but it is nothing else.
         assert!(lookup(pages, root, path).is_ok_and(|found| found.as_ref() == Some(entry)), "{path}");
     }
+    browse(pages, root);
     let changes = [("a", None), ("a/b", Some(entry(1, 0))), ("zz/z", Some(entry(2, 0)))];
     let changes = || changes.clone().map(|(name, entry)| Ok((path(name), entry)));
     if let Ok(changed) = apply(&mut pages.clone(), root, changes()) {
         assert!(changed.totals.objects >= 2);
+    }
+}
+
+/// Goes through the top directory as mounts do, and asks which pages there are as those do who keep them.
+fn browse(pages: &MemoryPages, root: &Root) {
+    let (mut count, mut after) = (0, None);
+    while let Ok(children) = children(pages, root, b"", after.as_deref(), 7) {
+        let Some(last) = children.last().map(Child::key).filter(|_| count < READ_MAX) else { break };
+        assert!(children.len() <= 7 && after.is_none_or(|after| after < last));
+        for child in &children {
+            assert!(!child.name.contains(&b'/'));
+            // What a directory has does not depend on which way it is reached. An object's directory, which is looked
+            // for as well, may be behind a page that is damaged.
+            let Ok(found) = named(pages, root, b"", &child.name) else { continue };
+            match &child.node {
+                ChildNode::Object(entry) => assert_eq!(found.object.as_ref(), Some(entry)),
+                ChildNode::Directory(root) => assert_eq!(found.directory.as_ref(), Some(root)),
+            }
+        }
+        count += children.len();
+        after = Some(last);
+    }
+    let reach = pages.iter().filter_map(|(_, bytes)| below(bytes).ok()).chain(root.pages().ok());
+    // A pointer has at least its hash.
+    let most = pages.iter().map(|(_, bytes)| bytes.len() / 32).sum::<usize>() + INLINE_BYTES_MAX + 1;
+    assert!(reach.map(|pages| pages.len()).sum::<usize>() <= most);
+    if let Ok(own) = own_pages(pages, root, b"") {
+        assert!(own.len() <= most);
     }
 }
 
@@ -162,7 +191,8 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    // `PROPTEST_CASES` says how many.
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn a_page_with_other_bytes_than_its_name_says_is_found(model in models(), at in any::<prop::sample::Index>(), bit in 0..8) {
@@ -313,6 +343,32 @@ fn a_directory_is_not_left_by_its_names() {
     let root = Root { stand: Stand::Inline(encode(&below)), totals: totals(&below) };
     let rows = [Row { key: key(format!("{long}/").as_bytes()), node: Node::Directory(root) }];
     assert_eq!(flaw_of(page(0, &rows), totals(&rows)), Some(Flaw::Name));
+}
+
+/// Pages are kept as they came, and whoever collects them asks what is below before anybody has read them.
+#[test]
+fn directories_within_directories_of_one_page_end() {
+    let (leaf, claim) = (object(b"a", 0).encode(), Totals { objects: 1, bytes: 1 });
+    // Written from the inside out: encoding each with all that is in it would take minutes.
+    let (mut before, mut length) = (Vec::new(), leaf.len());
+    let after = postcard::to_allocvec(&claim).expect("plain data");
+    while length < PAGE_BYTES_MAX - 64 {
+        let claimed = postcard::to_allocvec(&(b"/".as_slice(), 0_u8, length as u64)).expect("plain data");
+        length += claimed.len() + after.len();
+        before.push(claimed);
+    }
+    let depth = before.len();
+    before.reverse();
+    let rows = [before.concat(), leaf, after.repeat(depth)].concat();
+    assert!(rows.len() == length && depth > DEPTH_MAX);
+    let deep = [&[1, 0], rows.as_slice()].concat();
+    assert_eq!(below(&deep), Err(Flaw::Shape));
+    let root = Root { totals: claim, stand: Stand::Inline(rows) };
+    assert_eq!(root.pages(), Err(Flaw::Shape));
+    exercise(&MemoryPages::default(), &root);
+    let mut pages = MemoryPages::default();
+    let root = top(&mut pages, deep, claim);
+    exercise(&pages, &root);
 }
 
 #[test]

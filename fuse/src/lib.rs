@@ -6,6 +6,7 @@
 //! is kept in a [`Cache`] on disk. [`Adapter`] hands the kernel's requests to it and holds no rules of its own.
 
 mod adapter;
+mod ahead;
 mod attributes;
 mod cache;
 mod directory;

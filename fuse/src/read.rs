@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -27,12 +26,6 @@ use crate::source::{Piece, Source};
 const GROUPS_PER_FETCH: u64 = 16;
 /// The most fetches of one body at the same time.
 const FETCHES_MAX: usize = 8;
-/// How far read-ahead goes at first, and at most, in bytes.
-const AHEAD_MIN: u64 = 256 * 1024;
-const AHEAD_MAX: u64 = 16 * 1024 * 1024;
-/// The kernel reads ahead by itself, in pieces that may arrive out of order: so far from where a reader is, it still reads
-/// one after the other.
-const NEAR: u64 = 512 * 1024;
 
 /// Where a body is to be had: an object of a snapshot that has it.
 #[derive(Clone, Debug)]
@@ -286,32 +279,43 @@ impl Body {
             }
             let (begin, end) = (first.offset - placed.offset, last.offset + last.length - placed.offset);
             let fetch = self.fetch(placed.piece, begin, end - begin);
-            let mut rest = match placed.groups() {
+            let bytes = match placed.groups() {
                 1 => fetch.await?,
                 // Both at once: a far server answers each after a while.
                 _ => try_join(fetch, self.hash_tree(partial, piece, &placed)).await?.0,
             };
-            for number in run {
-                let Some(group) = self.layout.group(number) else { continue };
-                let bytes = rest.split_to(usize::try_from(group.length).unwrap_or(usize::MAX).min(rest.len()));
-                self.take(partial, number, group, bytes).await?;
-            }
+            self.take(partial, run, first.offset, bytes).await?;
         }
         Ok(())
     }
 
-    /// Takes in a group that was fetched.
-    async fn take(&self, partial: &Arc<Partial>, number: u64, group: Group, bytes: Bytes) -> Result<()> {
-        if !self.is_right(partial, group, &bytes).await? && !mutant::on(Mutant::MountServeUnverified) {
-            return Err(self.damaged());
+    /// Takes in groups that follow one another and were fetched at once: those before the first that is wrong.
+    async fn take(&self, partial: &Arc<Partial>, run: Range<u64>, offset: u64, mut bytes: Bytes) -> Result<()> {
+        let (mut right, mut right_bytes) = (Vec::new(), 0);
+        for number in run.clone() {
+            let Some(group) = self.layout.group(number) else { break };
+            let end = right_bytes + usize::try_from(group.length).map_err(io::Error::other)?;
+            let is_right = match bytes.get(right_bytes..end) {
+                Some(bytes) => self.is_right(partial, group, bytes).await? || mutant::on(Mutant::MountServeUnverified),
+                None => false,
+            };
+            if !is_right {
+                break;
+            }
+            right.push((number, group.length));
+            right_bytes = end;
         }
+        let all = right.len() as u64 == run.end - run.start;
+        bytes.truncate(right_bytes);
         let into = partial.clone();
+        // With one write: a file that was written in large pieces lies in memory in large pieces.
         blocking(move || {
-            into.write(group.offset, &bytes)?;
-            into.note(number, group.length);
+            into.write(offset, &bytes)?;
+            right.into_iter().for_each(|(number, length)| into.note(number, length));
             Ok(())
         })
-        .await
+        .await?;
+        if all { Ok(()) } else { Err(self.damaged()) }
     }
 
     /// Whether a group that was here when the body was opened is right.
@@ -428,42 +432,6 @@ async fn handed_over(layout: &Layout, origin: &Origin) -> Option<File> {
             tracing::debug!(%error, "the server was not asked for an open file");
             None
         }
-    }
-}
-
-/// How far ahead of a reader to read.
-#[derive(Debug, Default)]
-pub(crate) struct ReadAhead {
-    /// Where the reader is expected next.
-    next: AtomicU64,
-    /// How far it is worth to go from there; zero for a reader who jumps.
-    window: AtomicU64,
-    /// Up to where it was asked for.
-    asked: AtomicU64,
-}
-
-impl ReadAhead {
-    /// Notes a read. Returns what to read ahead: from where and how many bytes.
-    pub(crate) fn note(&self, offset: u64, length: u64) -> (u64, u64) {
-        let next = self.next.load(Ordering::Relaxed);
-        let end = offset + length;
-        if offset.abs_diff(next) > NEAR {
-            self.next.store(end, Ordering::Relaxed);
-            self.window.store(0, Ordering::Relaxed);
-            self.asked.store(end, Ordering::Relaxed);
-            return (end, 0);
-        }
-        self.next.store(next.max(end), Ordering::Relaxed);
-        let window = (self.window.load(Ordering::Relaxed) * 2).clamp(AHEAD_MIN, AHEAD_MAX);
-        self.window.store(window, Ordering::Relaxed);
-        let asked = self.asked.load(Ordering::Relaxed).max(end);
-        let until = next.max(end) + window;
-        // Asking for little at a time makes many small requests.
-        if until < asked + window / 2 {
-            return (asked, 0);
-        }
-        self.asked.store(until, Ordering::Relaxed);
-        (asked, until - asked)
     }
 }
 

@@ -26,8 +26,6 @@ class Line:
         # Seconds one way, and bytes per second each way, of all connections together; None is as fast as this machine is.
         self.delay = 0.0
         self.rate: float | None = None
-        # When the way to an address is free again.
-        self.free = collections.defaultdict(float)
         self.up = True
         # Addresses of machines that nothing arrives at any more, and those that may not dial.
         self.swallowed: set[str] = set()

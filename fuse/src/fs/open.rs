@@ -8,11 +8,12 @@ use federation::blobs::GROUP_BYTES;
 use federation::snapshot::{Content, Entry};
 
 use super::{Fs, lock};
+use crate::ahead::ReadAhead;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::inode::{Inode, Node, Place};
 use crate::layout::Layout;
-use crate::read::{Body, Origin, ReadAhead};
+use crate::read::{Body, Origin};
 use crate::source::Piece;
 
 /// The most bytes of a list of parts: S3 allows 10,000 parts, and each takes a little over a hundred.

@@ -68,7 +68,7 @@ impl Fs {
         lock(&self.files).remove(&handle)
     }
 
-    /// At most `length` bytes of a file from `offset` on; fewer only at its end. A handle of [`NO_HANDLE`] is that of a file
+    /// At most `length` bytes of a file from `offset` on; fewer only at its end. A handle of zero is that of a file
     /// that was not opened.
     pub async fn read(&self, inode: Inode, handle: u64, offset: u64, length: u64) -> Result<Bytes> {
         self.within(async {

@@ -1,5 +1,6 @@
 """What `elton status` and the metrics say of a cluster among others, and bodies that one member reads from another."""
 
+import functools
 import re
 
 import pytest
@@ -155,8 +156,10 @@ def test_what_is_passed_on_is_counted_apart(home, one, two):
     # The home had the other body, so it gave what was its own.
     assert 2 * MIB <= sent < 2.1 * MIB, (before, after)
     for peer, direction, least in (("one", "received", received), ("two", "sent", sent)):
-        counted = metric(home, "elton_peer_bytes_total", peer=peer, bucket=bucket, purpose="relay", direction=direction)
-        assert counted == least, (peer, direction)
+        labels = {"peer": peer, "bucket": bucket, "purpose": "relay", "direction": direction}
+        # What the metrics say may be a few seconds old.
+        counted = functools.partial(metric, home, "elton_peer_bytes_total", **labels)
+        wait(lambda counted=counted, least=least: counted() == least, lambda counted=counted: (peer, counted()))
     # A member's own reading is reading.
     assert not relayed(two)
 

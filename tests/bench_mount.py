@@ -194,7 +194,7 @@ def cold(server, folder, options):
             (at / "eltonfs").mkdir(parents=True)
             with rclone_mounted(far, at / "rclone") as rclone, s3fs_with_cache(far, at / "s3fs") as s3fs:
                 try:
-                    for name, place in {"eltonfs": mounts.mount("bench"), "rclone mount": rclone, "s3fs": s3fs}.items():
+                    for name, place in {"eltonfs": mounts.mount("bench", "--copy-bodies"), "rclone mount": rclone, "s3fs": s3fs}.items():
                         began = time.monotonic()
                         size = read_all(place / "whole")
                         found.setdefault(name, []).append(size / MIB / (time.monotonic() - began))

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const AHEAD_MIN: u64 = 256 * 1024;
 const AHEAD_MAX: u64 = 16 * 1024 * 1024;
 
+/// How many times what was read in a row is read ahead.
+const AHEAD_TIMES: u64 = 4;
+
 /// The kernel reads ahead by itself, in pieces that may arrive out of order: so far from where a reader is, it still reads
 /// one after the other.
 const NEAR: u64 = 512 * 1024;
 
-/// Where a reader is, and what was asked for ahead of it: never more than it has read in a row, so that whoever reads a little
-/// of a large file fetches a little.
+/// Where a reader is, and what was asked for ahead of it: in proportion to what it has read in a row, so that whoever reads
+/// a little of a large file fetches a little.
 #[derive(Debug, Default)]
 pub(crate) struct ReadAhead {
     /// Where it began to read one after the other.
@@ -35,7 +38,8 @@ impl ReadAhead {
         }
         let next = next.max(end);
         self.next.store(next, Ordering::Relaxed);
-        let window = next.saturating_sub(self.began.load(Ordering::Relaxed)).clamp(AHEAD_MIN, AHEAD_MAX);
+        let row = next.saturating_sub(self.began.load(Ordering::Relaxed));
+        let window = row.saturating_mul(AHEAD_TIMES).clamp(AHEAD_MIN, AHEAD_MAX);
         let asked = self.asked.load(Ordering::Relaxed).max(end);
         let until = next + window;
         // Asking for little at a time makes many small requests.
@@ -63,10 +67,10 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_as_far_as_was_read_in_a_row() {
-        assert_eq!(there_after(&ReadAhead::default(), 0, 128 * KIB), 384 * KIB);
+    fn it_goes_further_the_more_is_read_in_a_row() {
+        assert_eq!(there_after(&ReadAhead::default(), 0, 128 * KIB), 640 * KIB);
         let after_one = there_after(&ReadAhead::default(), 0, MIB);
-        assert!((MIB + 512 * KIB..=2 * MIB).contains(&after_one), "{after_one}");
+        assert!((3 * MIB..=5 * MIB).contains(&after_one), "{after_one}");
         let after_many = there_after(&ReadAhead::default(), 0, 64 * MIB);
         assert!((72 * MIB..=80 * MIB).contains(&after_many), "{after_many}");
     }

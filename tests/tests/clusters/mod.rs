@@ -25,6 +25,9 @@ use self::world::{World, bucket};
 use super::store::{self, Content, actor, newest, parameter, path, read, seed};
 
 const RUNS: u64 = 200;
+/// The clusters of a run hold one another and are not given back when it ends, a megabyte or so: this many leave room for
+/// the other tests.
+const RUNS_PER_PROCESS: u64 = 250;
 const KEYS: usize = 3;
 const CLIENTS_PER_CLUSTER: usize = 2;
 const STEPS: usize = 9;
@@ -344,6 +347,9 @@ fn bounded_reads_are_fresh(notes: &Notes) -> Result<(), String> {
 fn clusters_behave_like_one_register_per_key() {
     let (first, runs) = (seed(), parameter("ELTON_TEST_CLUSTER_RUNS", RUNS));
     println!("{runs} runs from ELTON_TEST_SEED={first}");
+    if runs > RUNS_PER_PROCESS {
+        return by_processes(first, runs);
+    }
     let mut written = 0;
     for index in 0..runs {
         let seed = first + index;
@@ -356,6 +362,20 @@ fn clusters_behave_like_one_register_per_key() {
     }
     println!("{written} changes through members were acknowledged");
     assert!(written as u64 > 2 * runs, "members that cannot write show nothing");
+}
+
+/// Many runs, by processes of this program one after the other.
+fn by_processes(first: u64, runs: u64) {
+    let program = std::env::current_exe().expect("this program has a path");
+    for from in (0..runs).step_by(RUNS_PER_PROCESS as usize) {
+        let done = std::process::Command::new(&program)
+            .args(["--exact", "--nocapture", "clusters::clusters_behave_like_one_register_per_key"])
+            .env("ELTON_TEST_SEED", (first + from).to_string())
+            .env("ELTON_TEST_CLUSTER_RUNS", RUNS_PER_PROCESS.min(runs - from).to_string())
+            .status()
+            .expect("this program can be run");
+        assert!(done.success(), "one of {RUNS_PER_PROCESS} runs from ELTON_TEST_SEED={} failed", first + from);
+    }
 }
 
 /// A home that is replaced while it stands on an older copy of its data: a member that has heard of the later term is

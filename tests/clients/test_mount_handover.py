@@ -100,6 +100,21 @@ def test_damaged_bodies_are_not_handed_over(own_server, tmp_path):
     checks.what_is_handed_over_is_sound(own_server.start(), tmp_path)
 
 
+def test_nobody_waits_long_for_an_open_file(host):
+    """Before a body is handed over it is read through, which may take longer than an open may."""
+    content = body("film", 8 * MIB)
+    put(host, "film", content)
+    at = host.mount("films", "--deadline", "4s")
+    path = host.server.data / "handover.socket"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.path.relpath(path))
+        silent.listen()
+        assert (at / "film").read_bytes() == content
+    counters = host.counters(at)
+    assert counters["handed_over"] == 0 and counters["body_bytes"] == len(content) and counters["failures"] == 0
+
+
 def test_a_body_in_parts_is_joined(host, tmp_path):
     source = tmp_path / "film"
     source.write_bytes(body("parts", 20 * MIB))

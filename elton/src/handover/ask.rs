@@ -14,8 +14,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use super::{Answer, LINE_BYTES_MAX, Question};
 use crate::socket;
 
-/// The body's file of `length` bytes, if the server hands it over. It waits for as long as the server checks the body, but
-/// not longer than `patience`.
+/// The body's file of `length` bytes, if the server hands it over. It waits while the server checks the body, but not
+/// longer than `patience`.
 pub fn ask(at: &Path, question: &Question, length: u64, patience: Duration) -> io::Result<Option<File>> {
     let mut stream = socket::connect(at)?;
     stream.set_read_timeout(Some(patience))?;

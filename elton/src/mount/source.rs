@@ -20,6 +20,9 @@ use tokio::sync::OnceCell;
 use crate::client::{Answer, Client, ClientError, Path};
 use crate::handover::{Question, ask::ask};
 
+/// How long a body's open file is waited for, at most.
+const HANDOVER_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A bucket of a server.
 pub(super) struct Server {
     client: Client,
@@ -68,8 +71,15 @@ impl Server {
             if !self.is_of_this_host().await {
                 return Ok(None);
             }
-            let local: shape::Local = self.ask_json(Method::GET, &Path::new(&["local"]), Vec::new()).await?;
-            Ok(local.handover.map(PathBuf::from))
+            match self.ask_json::<shape::Local>(Method::GET, &Path::new(&["local"]), Vec::new()).await {
+                Ok(local) => Ok(local.handover.map(PathBuf::from)),
+                Err(SourceError::Away(why)) => Err(SourceError::Away(why)),
+                // It hands nothing over to this user, or is older than that.
+                Err(error) => {
+                    tracing::debug!(%error, "the server of this host does not say where it hands open files over");
+                    Ok(None)
+                }
+            }
         };
         self.handover.get_or_try_init(find).await.map(Option::as_ref)
     }
@@ -80,6 +90,29 @@ impl Server {
         match tokio::net::lookup_host((endpoint.host(), endpoint.port())).await {
             Ok(mut addresses) => addresses.any(|address| UdpSocket::bind((address.ip(), 0)).is_ok()),
             Err(_) => false,
+        }
+    }
+
+    /// Asks for a body's file.
+    async fn handed_over(
+        &self,
+        number: Number,
+        path: &[u8],
+        piece: Piece,
+        patience: Duration,
+    ) -> Result<Option<File>, SourceError> {
+        let Some(socket) = self.handover().await?.cloned() else { return Ok(None) };
+        // It is asked for over HTTP, too, and that is where it is refused.
+        let Ok(key) = String::from_utf8(path.to_vec()) else { return Ok(None) };
+        let (bucket, hash) = (self.bucket.to_string(), piece.hash.to_string());
+        let question = Question { bucket, number: number.0, key, hash };
+        let asked = tokio::task::spawn_blocking(move || ask(&socket, &question, piece.length, patience)).await;
+        match asked.map_err(std::io::Error::other).flatten() {
+            Ok(file) => Ok(file),
+            Err(error) => {
+                tracing::debug!(%error, "the server of this host hands no open file over");
+                Ok(None)
+            }
         }
     }
 
@@ -140,20 +173,11 @@ impl Source for Server {
     }
 
     async fn descriptor(&self, number: Number, path: &[u8], piece: Piece) -> Result<Option<File>, SourceError> {
-        let Some(socket) = self.handover().await?.cloned() else { return Ok(None) };
-        // It is asked for over HTTP, too, and that is where it is refused.
-        let Ok(key) = String::from_utf8(path.to_vec()) else { return Ok(None) };
-        let (bucket, hash) = (self.bucket.to_string(), piece.hash.to_string());
-        let question = Question { bucket, number: number.0, key, hash };
-        let patience = self.patience;
-        let asked = tokio::task::spawn_blocking(move || ask(&socket, &question, piece.length, patience)).await;
-        match asked.map_err(std::io::Error::other).flatten() {
-            Ok(file) => Ok(file),
-            Err(error) => {
-                tracing::debug!(%error, "the server of this host hands no open file over");
-                Ok(None)
-            }
-        }
+        // A first check takes as long as reading the body does, and the server ends it whoever waits. Meanwhile the body is
+        // to be had over HTTP: whoever opens it may wait for that no longer than a small part of the deadline.
+        let patience = (self.patience / 4).min(HANDOVER_TIME_MAX);
+        let asked = tokio::time::timeout(patience, self.handed_over(number, path, piece, patience)).await;
+        asked.unwrap_or(Ok(None))
     }
 
     async fn hash_tree(&self, number: Number, path: &[u8], piece: Piece) -> Result<Bytes, SourceError> {

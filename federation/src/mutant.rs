@@ -52,6 +52,8 @@ pub enum Mutant {
     MountServeUnverified,
     /// A mount says that a group is in its cache before its bytes are.
     MountMapBeforeData,
+    /// A mount fetches what another one of its host is about to fetch.
+    MountSkipClaim,
     /// A mount gives a number that is in use to another file.
     MountReuseInode,
     /// A snapshot tree is derived without what commits and restores did to keys.
@@ -86,6 +88,7 @@ impl Mutant {
             Mutant::TrustUses => "trust-uses",
             Mutant::MountServeUnverified => "mount-serve-unverified",
             Mutant::MountMapBeforeData => "mount-map-before-data",
+            Mutant::MountSkipClaim => "mount-skip-claim",
             Mutant::MountReuseInode => "mount-reuse-inode",
             Mutant::TreeSkipsLayer => "tree-skips-layer",
         }

@@ -116,13 +116,14 @@ impl Session {
         let (ends, end) = mpsc::channel();
         let bounds = Bounds { files: idle_files_max(), bytes: fs.idle_bytes_max() };
         let openings = Arc::new(Mutex::new(Openings::new(bounds)));
-        let weak = Arc::downgrade(&openings);
+        let (weak, cache) = (Arc::downgrade(&openings), fs.cache().clone());
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep(IDLE_TURN).await;
+                let waited = tokio::time::timeout(IDLE_TURN, cache.wants_room()).await;
                 let Some(openings) = weak.upgrade() else { return };
-                let gone = lock(&openings).turn();
-                drop(gone);
+                let mut openings = lock(&openings);
+                let gone = if waited.is_ok() { openings.let_go() } else { openings.turn() };
+                drop((openings, gone));
             }
         });
         let adapter = Adapter {

@@ -5,6 +5,7 @@ use std::io;
 use federation::snapshot::TreeError;
 use rustix::io::Errno;
 
+use crate::cache::is_full;
 use crate::source::SourceError;
 
 /// What an operation returns.
@@ -69,6 +70,7 @@ impl Error {
             Error::TimedOut => Errno::TIMEDOUT,
             Error::Source(SourceError::Denied(_)) => Errno::ACCESS,
             Error::Source(SourceError::Away(_) | SourceError::Gone(_) | SourceError::Unfit(_)) => Errno::IO,
+            Error::Cache(error) if is_full(error) => Errno::NOSPC,
             Error::Tree(_) | Error::Damaged { .. } | Error::Cache(_) => Errno::IO,
         };
         errno.raw_os_error()

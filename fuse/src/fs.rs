@@ -182,6 +182,11 @@ impl Fs {
         &self.metrics
     }
 
+    /// Where what was fetched is kept.
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
     /// How many bytes of the cache may be held by files that nobody has open any more.
     pub(crate) fn idle_bytes_max(&self) -> u64 {
         self.cache.limit() / IDLE_SHARE

@@ -105,9 +105,19 @@ impl<R> Openings<R> {
     /// Some time has passed. Returns what was kept for long enough.
     pub(crate) fn turn(&mut self) -> Vec<Arc<R>> {
         self.turn += 1;
-        let (turn, mut gone) = (self.turn, Vec::new());
+        let turn = self.turn;
+        self.keep(|opening| turn - opening.since < LIVES)
+    }
+
+    /// Lets go of all that nobody has open.
+    pub(crate) fn let_go(&mut self) -> Vec<Arc<R>> {
+        self.keep(|_| false)
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Opening<R>) -> bool) -> Vec<Arc<R>> {
+        let mut gone = Vec::new();
         self.files.retain(|_, opening| {
-            let stays = opening.handles > 0 || turn - opening.since < LIVES;
+            let stays = opening.handles > 0 || wanted(opening);
             if !stays {
                 self.idle_files -= 1;
                 self.idle_bytes -= opening.keeps.unwrap_or(0);
@@ -163,6 +173,12 @@ mod tests {
         openings.open(4, || ("kept", Some(7)));
         assert_eq!(openings.release(4).as_deref(), Some(&"kept"));
         assert_eq!((openings.idle_files, openings.idle_bytes), (1, 4));
+        // Where room is wanted, what nobody has open goes, and nothing else.
+        assert!(openings.open_again(3, |_| true).is_some());
+        assert!(openings.let_go().is_empty());
+        openings.release(3);
+        assert_eq!(openings.let_go().len(), 1);
+        assert_eq!((openings.files.len(), openings.idle_files, openings.idle_bytes), (0, 0, 0));
     }
 
     #[test]

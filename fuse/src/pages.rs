@@ -7,7 +7,7 @@ use bytes::Bytes;
 use federation::snapshot::{Missing, PAGE_BYTES_MAX, PageHash, Pages, TreeError};
 use federation::types::{BlobHash, Number};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Claim};
 use crate::error::{Error, Result};
 use crate::flight::Flights;
 use crate::metrics::{Metrics, add};
@@ -72,7 +72,12 @@ impl TreeReader {
     }
 
     async fn fetch(&self, number: Number, missing: &[&Missing]) -> Result<()> {
-        let missing = self.read_from_disk(missing).await?;
+        let mut missing = self.read_from_disk(missing).await?;
+        let claims = self.claim(&missing).await;
+        if claims.iter().any(|claim| claim.as_ref().is_none_or(Claim::waited)) {
+            // Another mount may have brought them meanwhile.
+            missing = self.read_from_disk(&missing.iter().collect::<Vec<_>>()).await?;
+        }
         // A request is of one directory.
         let mut rest = missing.as_slice();
         while let Some(first) = rest.first() {
@@ -83,6 +88,17 @@ impl TreeReader {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Takes pages to be fetched by this process alone. All take them in the same order, so that nobody waits in a circle.
+    async fn claim(&self, missing: &[Missing]) -> Vec<Option<Claim>> {
+        let mut pages: Vec<PageHash> = missing.iter().map(|missing| missing.page).collect();
+        pages.sort_unstable();
+        let mut claims = Vec::with_capacity(pages.len());
+        for page in pages {
+            claims.push(self.cache.claim(BlobHash(page.0), 0..1).await);
+        }
+        claims
     }
 
     /// Takes what is on disk. Returns the rest.

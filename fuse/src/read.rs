@@ -88,8 +88,7 @@ impl Body {
                 }
                 None => {
                     let (kept_in, looked_for) = (cache.clone(), layout.clone());
-                    let partial = move || Ok((Stand::Partial(Arc::new(kept_in.partial(&looked_for)?)), turn));
-                    blocking(partial).await?
+                    blocking(move || Ok((begun(&kept_in, &looked_for)?, turn))).await?
                 }
             },
         };
@@ -224,13 +223,16 @@ impl Body {
         }
     }
 
-    /// Brings groups that nobody else brings.
+    /// Brings groups that nobody else in this process brings.
     async fn bring(&self, groups: Range<u64>) -> Result<()> {
         let _turn = self.fetches.acquire().await.map_err(io::Error::other)?;
         match self.stand() {
             Stand::Empty | Stand::Whole(_) => Ok(()),
             Stand::Small => self.bring_small().await,
             Stand::Partial(partial) => {
+                let _claim = self.cache.claim(self.key(), groups.clone()).await;
+                let (from, looked_for) = (partial.clone(), groups.clone());
+                blocking(move || from.look_at_map(looked_for)).await?;
                 let mut at = groups.start;
                 while let Some(group) = self.layout.group(at).filter(|_| at < groups.end) {
                     // A request is of one piece.
@@ -246,6 +248,12 @@ impl Body {
 
     async fn bring_small(&self) -> Result<()> {
         let Some(placed) = self.layout.pieces().first() else { return Ok(()) };
+        let _claim = self.cache.claim(self.key(), 0..1).await;
+        let (cache, layout) = (self.cache.clone(), self.layout.clone());
+        if let Some(file) = blocking(move || cache.whole(&layout)).await? {
+            self.set_stand(Stand::Whole(Arc::new(file)));
+            return Ok(());
+        }
         let bytes = self.fetch(placed.piece, 0, placed.piece.length).await?;
         if BlobHash::from(blake3::hash(&bytes)) != placed.piece.hash && !mutant::on(Mutant::MountServeUnverified) {
             return Err(self.damaged());
@@ -275,7 +283,7 @@ impl Body {
             };
             let placed = self.layout.pieces()[piece];
             if mutant::on(Mutant::MountMapBeforeData) {
-                run.clone().for_each(|number| partial.note(number, 0));
+                partial.note(run.clone());
             }
             let (begin, end) = (first.offset - placed.offset, last.offset + last.length - placed.offset);
             let fetch = self.fetch(placed.piece, begin, end - begin);
@@ -291,7 +299,7 @@ impl Body {
 
     /// Takes in groups that follow one another and were fetched at once: those before the first that is wrong.
     async fn take(&self, partial: &Arc<Partial>, run: Range<u64>, offset: u64, mut bytes: Bytes) -> Result<()> {
-        let (mut right, mut right_bytes) = (Vec::new(), 0);
+        let (mut right, mut right_bytes) = (run.start..run.start, 0);
         for number in run.clone() {
             let Some(group) = self.layout.group(number) else { break };
             let end = right_bytes + usize::try_from(group.length).map_err(io::Error::other)?;
@@ -302,23 +310,24 @@ impl Body {
             if !is_right {
                 break;
             }
-            right.push((number, group.length));
+            right.end = number + 1;
             right_bytes = end;
         }
-        let all = right.len() as u64 == run.end - run.start;
+        let all = right.end == run.end;
         bytes.truncate(right_bytes);
-        let into = partial.clone();
+        let (cache, into) = (self.cache.clone(), partial.clone());
         // With one write: a file that was written in large pieces lies in memory in large pieces.
         blocking(move || {
-            into.write(offset, &bytes)?;
-            right.into_iter().for_each(|(number, length)| into.note(number, length));
+            cache.with_room(|| into.write(offset, &bytes))?;
+            into.note(right);
+            cache.added(bytes.len() as u64);
             Ok(())
         })
         .await?;
         if all { Ok(()) } else { Err(self.damaged()) }
     }
 
-    /// Whether a group that was here when the body was opened is right.
+    /// Whether a group that is here, but was not compared with its hash by this process, is right.
     async fn verify_here(&self, partial: &Arc<Partial>, number: u64, group: Group) -> Result<bool> {
         let from = partial.clone();
         let bytes = blocking(move || {
@@ -327,7 +336,7 @@ impl Body {
             Ok(Bytes::from(bytes))
         });
         if self.is_right(partial, group, &bytes.await?).await? {
-            partial.note(number, group.length);
+            partial.note_verified(number);
             return Ok(true);
         }
         tracing::warn!(key = %self.key(), "a part of a body in the cache is damaged; it is fetched again");
@@ -349,10 +358,11 @@ impl Body {
 
     /// The verified hash tree of a piece. Many fetches may need it at once; one brings it.
     async fn hash_tree(&self, partial: &Arc<Partial>, piece: usize, placed: &Placed) -> Result<&Outboard> {
-        self.trees[piece].get_or_try_init(|| self.bring_hash_tree(partial, placed)).await
+        self.trees[piece].get_or_try_init(|| self.bring_hash_tree(partial, piece, placed)).await
     }
 
-    async fn bring_hash_tree(&self, partial: &Arc<Partial>, placed: &Placed) -> Result<Outboard> {
+    async fn bring_hash_tree(&self, partial: &Arc<Partial>, piece: usize, placed: &Placed) -> Result<Outboard> {
+        let _claim = self.cache.claim_tree(self.key(), piece).await;
         let (from, at) = (partial.clone(), *placed);
         if let Some(tree) = blocking(move || from.hash_tree(&at)).await? {
             return Ok(tree);
@@ -364,17 +374,15 @@ impl Body {
             .filter(|tree| tree.verify_root(&placed.piece.hash, placed.piece.length))
             .ok_or_else(|| self.damaged())?;
         let (into, at, kept) = (partial.clone(), *placed, tree.clone());
-        blocking(move || into.keep_hash_tree(&at, &kept)).await?;
+        if let Err(error) = blocking(move || into.keep_hash_tree(&at, &kept)).await {
+            tracing::debug!(%error, key = %self.key(), "a hash tree could not be kept; it will be fetched again");
+        }
         Ok(tree)
     }
 
-    /// Makes the body a whole one if all of it is here, and the map known if much of it is new.
+    /// Makes the body a whole one if all of it is here.
     async fn settle(&self, partial: Arc<Partial>) -> Result<()> {
-        let cache = self.cache.clone();
         if !partial.is_whole() {
-            if partial.wants_saving() {
-                blocking(move || partial.save().map(|bytes| cache.added(bytes))).await?;
-            }
             return Ok(());
         }
         // Several may see that it is whole; one makes it so.
@@ -382,6 +390,7 @@ impl Body {
         if !matches!(self.stand(), Stand::Partial(_)) {
             return Ok(());
         }
+        let cache = self.cache.clone();
         match blocking(move || cache.promote(&partial)).await {
             Ok(file) => self.set_stand(Stand::Whole(Arc::new(file))),
             // It is all here, under whatever name.
@@ -420,6 +429,18 @@ fn kept(cache: &Cache, layout: &Layout) -> io::Result<Option<Stand>> {
         Some(file) => Some(Stand::Whole(Arc::new(file))),
         None => (layout.groups() == 1).then_some(Stand::Small),
     })
+}
+
+/// A body whose groups come one by one; or the whole one, if another process has made it that since it was looked for.
+fn begun(cache: &Cache, layout: &Layout) -> io::Result<Stand> {
+    let partial = cache.partial(layout)?;
+    match if partial.is_empty() { cache.whole(layout)? } else { None } {
+        Some(file) => {
+            partial.withdraw()?;
+            Ok(Stand::Whole(Arc::new(file)))
+        }
+        None => Ok(Stand::Partial(Arc::new(partial))),
+    }
 }
 
 /// The body as an open file of the server's, if it is one piece and the server hands it over.

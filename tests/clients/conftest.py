@@ -8,6 +8,7 @@ import boto3
 import botocore.config
 import pytest
 
+from mounts import Mounts
 from raw import Raw
 from server import ACCESS_KEY, SECRET_KEY, Server
 
@@ -136,3 +137,11 @@ def mount(tmp_path):
     yield mount
     for path in reversed(mounted):
         subprocess.run(["umount", "--lazy", str(path)], check=False)
+
+
+@pytest.fixture
+def mounts(http_server, tmp_path):
+    """The mounts of a host, which end with the test."""
+    mounts = Mounts(tmp_path, http_server)
+    yield mounts
+    mounts.end()

@@ -28,22 +28,8 @@ RCLONE = ROOT / "target/tests-venv/bin/rclone"
 
 
 @pytest.fixture
-def mounts(http_server, tmp_path):
-    mounts = Mounts(tmp_path, http_server)
-    yield mounts
-    mounts.end()
-
-
-@pytest.fixture
-def s3(http_server):
-    return boto(http_server)
-
-
-@pytest.fixture
-def bucket(s3):
-    name = bucket_name("mount")
-    s3.create_bucket(Bucket=name)
-    return name
+def server(http_server):
+    return http_server
 
 
 def aws(server, *arguments):
@@ -319,115 +305,6 @@ def test_git_sqlite_and_mappings(mounts, http_server, bucket, tmp_path):
 
 
 # The cache.
-
-
-def test_many_readers_of_a_cold_file_fetch_it_once(mounts, s3, bucket):
-    size = 8 * MIB + 123
-    content = body("cold", size)
-    s3.put_object(Bucket=bucket, Key="cold", Body=content)
-    at = mounts.mount(bucket, "--copy-bodies")
-
-    def read(reader):
-        with open(at / "cold", "rb", buffering=0) as file:
-            begin = (reader * 7919) % size
-            file.seek(begin)
-            found = file.read(MIB)
-            file.seek(0)
-            while piece := file.read(256 * KIB):
-                found += piece
-        return found == content[begin : begin + len(found) - size] + content
-
-    with concurrent.futures.ThreadPoolExecutor(64) as pool:
-        assert all(pool.map(read, range(64)))
-    counters = mounts.counters(at)
-    assert counters["body_bytes"] == size and counters["failures"] == counters["damaged"] == 0
-
-
-def test_ranges_fetch_little_and_stay(mounts, s3, bucket):
-    size = 64 * MIB
-    content = body("ranges", size)
-    s3.put_object(Bucket=bucket, Key="large", Body=content)
-    at = mounts.mount(bucket, "--copy-bodies")
-
-    def reads():
-        with open(at / "large", "rb", buffering=0) as file:
-            for begin in (50 * MIB + 5, 20 * MIB, 60 * MIB - 3):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-                assert os.pread(file.fileno(), 4 * KIB, begin) == content[begin : begin + 4 * KIB]
-
-    reads()
-    assert mounts.counters(at)["body_bytes"] <= 2 * MIB
-    mounts.umount(at)
-    mounts.mount(bucket, "--copy-bodies", at=at)
-    reads()
-    assert mounts.counters(at)["body_bytes"] == 0, "what was fetched of a body survives the mount"
-    with open(at / "large", "rb") as file:
-        assert file.read() == content
-    assert mounts.counters(at)["body_bytes"] <= size
-
-
-def test_a_second_mount_fetches_no_bodies(mounts, http_server, s3, bucket, tmp_path):
-    source = source_tree(tmp_path / "source", 100)
-    write(source / "parts", "parts", 20 * MIB)
-    aws(http_server, "s3", "sync", "--quiet", source, f"s3://{bucket}")
-    at = mounts.mount(bucket)
-    assert digests(at) == digests(source)
-    first = mounts.counters(at)
-    assert first["body_bytes"] <= sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    mounts.umount(at)
-    mounts.mount(bucket, at=at)
-    assert digests(at) == digests(source)
-    second = mounts.counters(at)
-    assert second["body_bytes"] == 0 and second["hash_tree_bytes"] == 0 and second["pages"] == 0
-    if mounts.status(at)["mode"] == "passthrough":
-        assert second["passthrough_opens"] > 0
-    # A damaged copy is noticed when it is looked at again, and fetched again.
-    mounts.umount(at)
-    victim = max((mounts.cache / "bodies").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
-    with open(victim, "r+b") as file:
-        file.seek(5 * MIB)
-        file.write(b"damage")
-    os.utime(victim, (0, 0))
-    mounts.mount(bucket, at=at)
-    assert digest(at / "parts") == digest(source / "parts")
-    assert mounts.counters(at)["damaged"] == 1
-
-
-def test_the_cache_keeps_its_limit(mounts, s3, bucket):
-    for number in range(24):
-        s3.put_object(Bucket=bucket, Key=f"{number}", Body=body(number, MIB))
-    at = mounts.mount(bucket, "--copy-bodies", "--cache-size", "8MiB")
-    for _ in range(2):
-        for number in range(24):
-            assert (at / f"{number}").read_bytes() == body(number, MIB)
-    used = sum(path.stat().st_blocks * 512 for path in mounts.cache.rglob("*") if path.is_file())
-    assert used <= 10 * MIB
-    assert mounts.counters(at)["evicted"] > 0
-
-
-def test_what_was_opened_lately_is_kept_open(mounts, s3, bucket):
-    """Files of up to a share of the cache are opened again without a look at it, and larger ones with one."""
-    bodies = {"small": body("small", 4096), "large": body("large", MIB)}
-    for key, content in bodies.items():
-        s3.put_object(Bucket=bucket, Key=key, Body=content)
-    at = mounts.mount(bucket, "--copy-bodies", "--cache-size", "16MiB")
-
-    def opened_anew(key) -> bool:
-        """Whether the mount opened the body in its cache, which notes when it does."""
-        # The kernel does not wait for its release.
-        time.sleep(0.05)
-        before = kept[key].stat().st_atime_ns
-        assert (at / key).read_bytes() == bodies[key]
-        return kept[key].stat().st_atime_ns != before
-
-    assert all((at / key).read_bytes() == content for key, content in bodies.items())
-    files = {path.stat().st_size: path for path in (mounts.cache / "bodies").rglob("*") if path.is_file()}
-    kept = {key: files[len(content)] for key, content in bodies.items()}
-    # It comes with the first open, and is whole from the second on.
-    for _ in range(4):
-        opened_anew("small"), opened_anew("large")
-    assert not any(opened_anew("small") for _ in range(3))
-    assert all(opened_anew("large") for _ in range(3))
 
 
 def test_a_file_completed_while_it_is_open_is_read_on(mounts, s3, bucket):

@@ -1,9 +1,11 @@
 //! Keeping the cache below its limit.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{is_named, missing_is_none};
 
@@ -15,13 +17,42 @@ struct Candidate {
     used: i128,
 }
 
+/// How long the eviction of another mount is waited for by who needs it.
+const TURN_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Removes what was opened longest ago and nobody has open, until at most `limit` bytes are left. Returns how many bodies
 /// went. One process does so at a time; the others leave it to that one.
 pub(super) fn evict(folder: &Path, limit: u64) -> io::Result<u64> {
-    let turn = File::create(folder.join("evict.lock"))?;
-    if turn.try_lock().is_err() {
-        return Ok(0);
+    match turn(folder)? {
+        Some(_turn) => evict_in_turn(folder, |_| limit),
+        None => Ok(0),
     }
+}
+
+/// Removes one half of what is there, or all of it, except what somebody has open: because the disk is full.
+pub(super) fn give_back(folder: &Path, all: bool) -> io::Result<u64> {
+    let until = Instant::now() + TURN_TIME_MAX;
+    loop {
+        if let Some(_turn) = turn(folder)? {
+            return evict_in_turn(folder, |total| if all { 0 } else { total / 2 });
+        }
+        if Instant::now() >= until {
+            return Ok(0);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn turn(folder: &Path) -> io::Result<Option<File>> {
+    let turn = File::create(folder.join("evict.lock"))?;
+    match turn.try_lock() {
+        Ok(()) => Ok(Some(turn)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn evict_in_turn(folder: &Path, limit_of: impl Fn(u64) -> u64) -> io::Result<u64> {
     let (mut candidates, mut total) = (Vec::new(), 0_u64);
     for part in fs::read_dir(folder.join("bodies"))? {
         collect(&part?.path(), &mut candidates, &mut total)?;
@@ -29,7 +60,7 @@ pub(super) fn evict(folder: &Path, limit: u64) -> io::Result<u64> {
     collect(&folder.join("parts"), &mut candidates, &mut total)?;
     collect(&folder.join("unfinished"), &mut candidates, &mut total)?;
     candidates.sort_by_key(|candidate| candidate.used);
-    let mut evicted = 0;
+    let (mut evicted, limit) = (0, limit_of(total));
     for Candidate { path, bytes, .. } in candidates {
         if total <= limit {
             break;
@@ -66,11 +97,11 @@ fn remove(path: &Path) -> io::Result<bool> {
     if file.try_lock().is_err() || !is_named(path, &file)? {
         return Ok(false);
     }
-    missing_is_none(fs::remove_file(path))?;
     if path.extension().is_some() {
         for companion in ["map", "trees"] {
             missing_is_none(fs::remove_file(path.with_extension(companion)))?;
         }
     }
+    missing_is_none(fs::remove_file(path))?;
     Ok(true)
 }

@@ -2,36 +2,43 @@
 //!
 //! ```text
 //! DIR/bodies/ab/HASH      a whole body or page, named by what it hashes to (of a file of several parts: by their list's)
-//! DIR/parts/HASH.data     a body of which some groups are here, sparse; who writes it holds a lock on it
+//! DIR/parts/HASH.data     a body of which some groups are here, sparse
 //! DIR/parts/HASH.map      which groups those are
 //! DIR/parts/HASH.trees    its hash trees
 //! DIR/unfinished/         files on their way to their names
+//! DIR/claims              locks: which process is about to fetch what
 //! ```
 //!
 //! A whole body gets its name only when all of it was verified. It is not synced: the first reader after a boot
 //! compares it with its hash again (its modification time says when that was done last), and one that a crash
 //! damaged is fetched anew. A reader holds a shared lock on what it has open, so that eviction passes over it.
 
+mod claims;
 mod evict;
 mod partial;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use federation::clock::Clock;
 use federation::ids::IdSource;
 use federation::types::{BlobHash, Timestamp};
 use rustix::fs::{FlockOperation, flock};
+use tokio::sync::Notify;
 
+use self::claims::Claims;
 use crate::layout::Layout;
 use crate::metrics::{Metrics, add};
 
+pub(crate) use claims::Claim;
 pub(crate) use partial::{Partial, Standing};
 
 /// Bodies whose last check is older than this are checked again when they are opened.
@@ -42,6 +49,9 @@ const CHECK_BYTES: usize = 1024 * 1024;
 
 /// Eviction looks after this share of the limit was added, so that it does not look at every file for each.
 const EVICT_SHARE: u64 = 32;
+
+/// How long those who keep files open have to let go of them when the disk is full.
+const LET_GO_TIME: Duration = Duration::from_millis(50);
 
 /// Why there is no cache.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,9 @@ pub struct Cache {
     limit: u64,
     /// Bytes that were added since eviction looked.
     added: AtomicU64,
+    claims: Claims,
+    /// Tells those who keep files open that nobody reads.
+    room_wanted: Notify,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     metrics: Arc<Metrics>,
@@ -77,14 +90,14 @@ impl Cache {
             for part in ["bodies", "parts", "unfinished"] {
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(part))?;
             }
-            // A directory that cannot be written to is better known now than at the first read.
-            let trial = folder.join("unfinished").join(random_name(&*ids));
-            File::create_new(&trial)?;
-            fs::remove_file(&trial)
+            Claims::open(&folder)
         };
-        make().map_err(|source| CacheError { path: folder.clone(), source })?;
-        let cache = Cache { folder, limit, added: AtomicU64::new(0), clock, ids, metrics };
-        cache.evict().map_err(|source| CacheError { path: cache.folder.clone(), source })?;
+        let claims = make().map_err(|source| CacheError { path: folder.clone(), source })?;
+        let (added, room_wanted) = (AtomicU64::new(0), Notify::new());
+        let cache = Cache { folder, limit, added, claims, room_wanted, clock, ids, metrics };
+        // A directory that cannot be written to is better known now than at the first read.
+        let tried = cache.trial().and_then(|_| cache.evict());
+        tried.map_err(|source| CacheError { path: cache.folder.clone(), source })?;
         Ok(cache)
     }
 
@@ -101,7 +114,7 @@ impl Cache {
 
     /// An open file in the directory, to try what the kernel can do with files there. It has no name any more.
     pub fn trial(&self) -> io::Result<File> {
-        let (_, path) = self.unfinished()?;
+        let (_held, path) = self.unfinished()?;
         let file = File::open(&path)?;
         fs::remove_file(&path)?;
         Ok(file)
@@ -139,23 +152,56 @@ impl Cache {
         Ok(Some(file))
     }
 
-    /// Keeps a whole body or page, which was verified. Returns it open.
-    pub(crate) fn keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
-        match self.try_keep(hash, bytes) {
-            // The limit may be more than the disk has.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.evict_to(self.limit / 2)?;
-                self.try_keep(hash, bytes)
-            }
-            kept => kept,
-        }
+    /// Takes groups of a body, or a page, to be fetched by this process alone, once no other one is about to fetch them. What
+    /// the other one fetched is here then. None if the other one takes too long.
+    pub(crate) async fn claim(&self, body: BlobHash, groups: Range<u64>) -> Option<Claim> {
+        self.claims.groups(body, groups).await
     }
 
-    fn try_keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
-        let (file, unfinished) = self.unfinished()?;
-        file.write_all_at(bytes, 0)?;
-        file.unlock()?;
-        self.name_whole(hash, &unfinished, bytes.len() as u64)
+    /// The same for the hash tree of a piece of a body.
+    pub(crate) async fn claim_tree(&self, body: BlobHash, piece: usize) -> Option<Claim> {
+        self.claims.tree(body, piece).await
+    }
+
+    /// Keeps a whole body or page, which was verified. Returns it open.
+    pub(crate) fn keep(&self, hash: BlobHash, bytes: &[u8]) -> io::Result<File> {
+        self.with_room(|| {
+            let (file, unfinished) = self.unfinished()?;
+            let named = file.write_all_at(bytes, 0).and_then(|()| share(&file));
+            let named = named.and_then(|()| self.name_whole(hash, &unfinished, bytes.len() as u64));
+            if named.is_err() {
+                missing_is_none(fs::remove_file(&unfinished))?;
+            }
+            named
+        })
+    }
+
+    /// Does what needs room on the disk, which may have less than the limit. What can be fetched again goes for it: first
+    /// what was used longest ago, then all that nobody has open.
+    pub(crate) fn with_room<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut outcome = write();
+        for all in [false, true] {
+            match outcome {
+                Err(error) if is_full(&error) => {
+                    if all {
+                        self.room_wanted.notify_waiters();
+                        thread::sleep(LET_GO_TIME);
+                    }
+                    let evicted = evict::give_back(&self.folder, all)?;
+                    add(&self.metrics.evicted, evicted);
+                    outcome = write();
+                }
+                other => return other,
+            }
+        }
+        outcome.inspect_err(|error| {
+            tracing::error!(%error, folder = %self.folder.display(), "no room for the cache: make some, or move it with --cache");
+        })
+    }
+
+    /// Returns when the disk is full, and files that nobody reads should not be kept open any longer.
+    pub(crate) async fn wants_room(&self) {
+        self.room_wanted.notified().await;
     }
 
     /// The partial body of a file: from before, or new.
@@ -165,12 +211,12 @@ impl Cache {
 
     /// Makes a partial body, all of which was verified, a whole one. Returns it open.
     pub(crate) fn promote(&self, partial: &Partial) -> io::Result<File> {
-        // Shared with the reader, and nobody's to remove or to open anew, until it has its name.
-        flock(partial.file(), FlockOperation::NonBlockingLockShared)?;
+        // The partial is open, so nobody removes it until it has its name.
         let whole = if is_named(partial.path(), partial.file())? {
+            share(partial.file())?;
             self.name_whole(partial.key(), partial.path(), partial.size())?
         } else {
-            // Somebody removed it, and what has its name now is another's. Who reads this one goes on.
+            // Another process has made it a whole one. Who reads this goes on with the same file.
             File::open(format!("/proc/self/fd/{}", partial.file().as_raw_fd()))?
         };
         partial.promoted()?;
@@ -205,22 +251,24 @@ impl Cache {
     }
 
     fn evict(&self) -> io::Result<()> {
-        self.evict_to(self.limit - self.limit / EVICT_SHARE)
-    }
-
-    fn evict_to(&self, bytes: u64) -> io::Result<()> {
         self.added.store(0, Ordering::Relaxed);
-        let evicted = evict::evict(&self.folder, bytes)?;
+        let evicted = evict::evict(&self.folder, self.limit - self.limit / EVICT_SHARE)?;
         add(&self.metrics.evicted, evicted);
         Ok(())
     }
 
+    /// A new file without content, which eviction passes over for as long as it is open.
     fn unfinished(&self) -> io::Result<(File, PathBuf)> {
-        let path = self.folder.join("unfinished").join(random_name(&*self.ids));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        // Eviction is to pass over it until it has its name.
-        let _held_by_us = file.try_lock();
-        Ok((file, path))
+        loop {
+            let path = self.folder.join("unfinished").join(random_name(&*self.ids));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            match file.try_lock() {
+                // Until it was locked, it may have been evicted.
+                Ok(()) if is_named(&path, &file)? => return Ok((file, path)),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
     }
 
     fn body_path(&self, hash: BlobHash) -> PathBuf {
@@ -248,6 +296,16 @@ impl Cache {
         }
         Ok(true)
     }
+}
+
+/// Lets others have a file open for reading that is locked here, and still nobody remove it.
+fn share(file: &File) -> io::Result<()> {
+    Ok(flock(file, FlockOperation::NonBlockingLockShared)?)
+}
+
+/// Whether there is no room on the disk.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn random_name(ids: &dyn IdSource) -> String {

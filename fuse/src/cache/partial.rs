@@ -1,7 +1,8 @@
 //! A body of which some groups are here.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,35 +12,44 @@ use bytes::Bytes;
 use federation::blobs::Outboard;
 use federation::types::BlobHash;
 
-use super::missing_is_none;
+use super::{is_named, missing_is_none};
 use crate::layout::{Layout, Placed};
 
-/// The format of maps, which is their beginning.
-const MAP_FORMAT: &[u8; 16] = b"elton-map-1\0\0\0\0\0";
+/// The format of maps, which is their beginning. The inode number of the file they are of follows, and a byte for each group.
+const MAP_FORMAT: &[u8; 16] = b"elton-map-2\0\0\0\0\0";
+/// What stands in the map for a group that is here.
+const HERE: u8 = 1;
+/// How long a map's head is.
+const MAP_HEAD_BYTES: usize = MAP_FORMAT.len() + 8;
+/// How often a file is opened anew that was evicted while it was opened.
+const OPENS_MAX: usize = 8;
 
-/// After so many bytes the map is written while the body still is read.
-const SAVE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// A sparse file with the groups of a body that are here.
+/// A sparse file with the groups of a body that are here, shared by all mounts of a host that read the body.
 ///
-/// Invariant: the map that is on disk names no group whose bytes are not; they are synced first. What it names is still
-/// compared with the hash tree before this process hands it on, so that a damaged file costs a fetch and nothing else.
+/// A group gets into the map after its bytes are written, but neither is synced: what the map names is compared with the
+/// hash tree before a process hands it on for the first time. So a crash, or a damaged file, costs a fetch and nothing else.
 pub(crate) struct Partial {
     layout: Layout,
     file: Arc<File>,
     path: PathBuf,
-    /// Where the map and the trees are kept; nowhere if another process writes the shared file.
-    companions: Option<(PathBuf, PathBuf)>,
+    /// Where others see what is here; nowhere if the shared file cannot be had.
+    companions: Option<Companions>,
     groups: Mutex<Groups>,
     /// Whether it has become a whole body, which is nobody's to remove.
     promoted: AtomicBool,
+}
+
+/// The map and the hash trees.
+struct Companions {
+    map: File,
+    trees: File,
+    paths: [PathBuf; 2],
 }
 
 /// What is known of the groups, a bit each.
 struct Groups {
     here: Bits,
     verified: Bits,
-    unsaved: u64,
 }
 
 /// Where a group stands.
@@ -47,14 +57,14 @@ struct Groups {
 pub(crate) enum Standing {
     /// It is not here.
     Missing,
-    /// It was here when the file was opened.
+    /// It is here, but this process has not compared it with its hash.
     Unverified,
     /// It is here and right.
     Verified,
 }
 
 impl Partial {
-    /// The shared partial body in `folder`, or an own one from `own` if another process writes that.
+    /// The shared partial body in `folder`, or an own one from `own` if another program holds that alone.
     pub(super) fn open(
         folder: &Path,
         layout: &Layout,
@@ -62,34 +72,24 @@ impl Partial {
     ) -> io::Result<Partial> {
         let named = |kind| folder.join(format!("{}.{kind}", layout.key()));
         let path = named("data");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        let locked = match file.try_lock() {
-            // Between opening and locking, it may have been evicted or have become a whole body.
-            Ok(()) => missing_is_none(fs::metadata(&path))?.map(|named| named.ino()) == Some(file.metadata()?.ino()),
-            Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(error)) => return Err(error),
+        let (file, path, companions) = match open_shared(&path)? {
+            Some(file) => {
+                let paths = [named("map"), named("trees")];
+                let map = open_map(&paths[0], file.metadata()?.ino())?;
+                let companions = Companions { map, trees: create(&paths[1])?, paths };
+                (file, path, Some(companions))
+            }
+            None => {
+                let (file, path) = own()?;
+                (file, path, None)
+            }
         };
-        if !locked {
-            let (file, path) = own()?;
-            return Partial::new(layout, file, path, None, Bits::new(layout.groups()));
-        }
-        let (map, trees) = (named("map"), named("trees"));
-        let here = missing_is_none(fs::read(&map))?.and_then(|bytes| read_map(&bytes, layout));
-        let here = here.unwrap_or_else(|| Bits::new(layout.groups()));
-        Partial::new(layout, file, path, Some((map, trees)), here)
-    }
-
-    fn new(
-        layout: &Layout,
-        file: File,
-        path: PathBuf,
-        companions: Option<(PathBuf, PathBuf)>,
-        here: Bits,
-    ) -> io::Result<Partial> {
         file.set_len(layout.size())?;
-        let groups = Groups { here, verified: Bits::new(layout.groups()), unsaved: 0 };
-        let (file, groups) = (Arc::new(file), Mutex::new(groups));
-        Ok(Partial { layout: layout.clone(), file, path, companions, groups, promoted: AtomicBool::new(false) })
+        let groups = Groups { here: Bits::new(layout.groups()), verified: Bits::new(layout.groups()) };
+        let (file, groups, promoted) = (Arc::new(file), Mutex::new(groups), AtomicBool::new(false));
+        let partial = Partial { layout: layout.clone(), file, path, companions, groups, promoted };
+        partial.look_at_map(0..layout.groups())?;
+        Ok(partial)
     }
 
     pub(super) fn key(&self) -> BlobHash {
@@ -118,61 +118,81 @@ impl Partial {
         }
     }
 
+    /// Whether nothing was here when it was last looked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups().here.count() == 0
+    }
+
     /// Whether all groups are here and right.
     pub(crate) fn is_whole(&self) -> bool {
         self.groups().verified.count() == self.layout.groups()
     }
 
-    /// Writes a group's bytes, which were verified.
+    /// Learns which groups others have brought.
+    pub(crate) fn look_at_map(&self, groups: Range<u64>) -> io::Result<()> {
+        let Some(companions) = &self.companions else { return Ok(()) };
+        let mut bytes = vec![0; usize::try_from(groups.end - groups.start).map_err(io::Error::other)?];
+        let (mut read, offset) = (0, map_offset(groups.start));
+        while read < bytes.len() {
+            match companions.map.read_at(&mut bytes[read..], offset + read as u64)? {
+                // It is as long as what was written of it.
+                0 => break,
+                more => read += more,
+            }
+        }
+        let mut known = self.groups();
+        for (group, byte) in groups.zip(&bytes[..read]) {
+            known.here.set(group, *byte == HERE);
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes of groups, which were verified.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 
-    /// Notes that a group is here and right.
-    pub(crate) fn note(&self, group: u64, bytes: u64) {
-        let mut groups = self.groups();
-        if !groups.here.get(group) {
-            groups.unsaved += bytes;
+    /// Notes that groups are here and right, for others as well.
+    pub(crate) fn note(&self, groups: Range<u64>) {
+        {
+            let mut known = self.groups();
+            for group in groups.clone() {
+                known.here.set(group, true);
+                known.verified.set(group, true);
+            }
         }
-        groups.here.set(group, true);
-        groups.verified.set(group, true);
+        self.note_in_map(groups, HERE);
+    }
+
+    /// Notes that a group that was here is right.
+    pub(crate) fn note_verified(&self, group: u64) {
+        self.groups().verified.set(group, true);
     }
 
     /// Notes that a group is not what it should be.
     pub(crate) fn forget(&self, group: u64) {
-        let mut groups = self.groups();
-        groups.here.set(group, false);
-        groups.verified.set(group, false);
-    }
-
-    /// Whether enough is new for the map to be written.
-    pub(crate) fn wants_saving(&self) -> bool {
-        self.groups().unsaved >= SAVE_BYTES
-    }
-
-    /// Makes what is here known to later processes: data first, then the map. Returns how many bytes were new.
-    pub(crate) fn save(&self) -> io::Result<u64> {
-        let Some((map, _)) = &self.companions else { return Ok(0) };
-        let (bytes, unsaved) = {
-            let mut groups = self.groups();
-            (write_map(&groups.here, &self.layout), std::mem::take(&mut groups.unsaved))
-        };
-        if unsaved == 0 {
-            return Ok(0);
+        {
+            let mut known = self.groups();
+            known.here.set(group, false);
+            known.verified.set(group, false);
         }
-        self.file.sync_data()?;
-        let unfinished = map.with_extension("map.new");
-        File::create(&unfinished)?.write_all(&bytes)?;
-        fs::rename(&unfinished, map)?;
-        Ok(unsaved)
+        self.note_in_map(group..group + 1, 0);
+    }
+
+    fn note_in_map(&self, groups: Range<u64>, byte: u8) {
+        let Some(companions) = &self.companions else { return };
+        let bytes = vec![byte; usize::try_from(groups.end - groups.start).unwrap_or(0)];
+        // What the map does not name is fetched again by whoever comes next.
+        if let Err(error) = companions.map.write_all_at(&bytes, map_offset(groups.start)) {
+            tracing::debug!(%error, key = %self.key(), "the map of a body could not be written");
+        }
     }
 
     /// The hash tree of a piece that was kept; none if there is none that fits.
     pub(crate) fn hash_tree(&self, placed: &Placed) -> io::Result<Option<Outboard>> {
-        let Some((_, trees)) = &self.companions else { return Ok(None) };
-        let Some(file) = missing_is_none(File::open(trees))? else { return Ok(None) };
+        let Some(Companions { trees, .. }) = &self.companions else { return Ok(None) };
         let mut bytes = vec![0; tree_bytes(placed)];
-        match file.read_exact_at(&mut bytes, tree_offset(placed)) {
+        match trees.read_exact_at(&mut bytes, tree_offset(placed)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
@@ -182,17 +202,32 @@ impl Partial {
 
     /// Keeps the hash tree of a piece.
     pub(crate) fn keep_hash_tree(&self, placed: &Placed, tree: &Outboard) -> io::Result<()> {
-        let Some((_, trees)) = &self.companions else { return Ok(()) };
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(trees)?;
-        file.write_all_at(tree.as_bytes(), tree_offset(placed))
+        let Some(Companions { trees, .. }) = &self.companions else { return Ok(()) };
+        trees.write_all_at(tree.as_bytes(), tree_offset(placed))
     }
 
-    /// Notes that the body has become a whole one, and lets go of what is not needed for that.
+    /// Notes that the body has become a whole one, gives back the lock on it, and removes what is not needed for that.
     pub(super) fn promoted(&self) -> io::Result<()> {
         self.promoted.store(true, Ordering::Release);
         self.file.unlock()?;
-        for path in self.companions.iter().flat_map(|(map, trees)| [map, trees]) {
-            missing_is_none(fs::remove_file(path))?;
+        self.remove_companions()
+    }
+
+    /// Removes it, because there is a whole one. Others that have it open read on.
+    pub(crate) fn withdraw(&self) -> io::Result<()> {
+        if self.companions.is_some() && is_named(&self.path, &self.file)? {
+            missing_is_none(fs::remove_file(&self.path))?;
+        }
+        self.remove_companions()
+    }
+
+    fn remove_companions(&self) -> io::Result<()> {
+        let Some(companions) = &self.companions else { return Ok(()) };
+        for (path, file) in companions.paths.iter().zip([&companions.map, &companions.trees]) {
+            // A new one may be another body's.
+            if is_named(path, file)? {
+                missing_is_none(fs::remove_file(path))?;
+            }
         }
         Ok(())
     }
@@ -205,19 +240,55 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if self.promoted.load(Ordering::Acquire) {
+        if self.companions.is_some() || self.promoted.load(Ordering::Acquire) {
             return;
         }
-        if self.companions.is_none() {
-            if let Err(error) = fs::remove_file(&self.path) {
-                tracing::debug!(%error, "an own partial body was gone before it was removed");
-            }
-            return;
-        }
-        if let Err(error) = self.save() {
-            tracing::warn!(%error, path = %self.path.display(), "what was fetched of a body will be fetched again");
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, "an own partial body was gone before it was removed");
         }
     }
+}
+
+/// Opens the map of a file, a new one if what is there is of another file, which has become a whole body, or is none.
+fn open_map(path: &Path, inode: u64) -> io::Result<File> {
+    let head = [MAP_FORMAT.as_slice(), &inode.to_le_bytes()].concat();
+    for _ in 0..OPENS_MAX {
+        let map = create(path)?;
+        let mut found = [0; MAP_HEAD_BYTES];
+        match map.read_at(&mut found, 0)? {
+            // Others may be about to write the same.
+            0 => map.write_all_at(&head, 0)?,
+            _ if found.as_slice() == head => {}
+            // Who has it open reads on from it.
+            _ => {
+                missing_is_none(fs::remove_file(path))?;
+                continue;
+            }
+        }
+        return Ok(map);
+    }
+    Err(io::Error::other("others keep replacing the map of a body"))
+}
+
+/// Opens a file that is shared with other processes and that nobody evicts meanwhile; none if somebody has it alone.
+fn open_shared(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..OPENS_MAX {
+        let file = create(path)?;
+        // Between opening and locking, it may have been evicted or have become a whole body.
+        if file.try_lock_shared().is_ok() && is_named(path, &file)? {
+            return Ok(Some(file));
+        }
+        std::thread::yield_now();
+    }
+    Ok(None)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn map_offset(group: u64) -> u64 {
+    MAP_HEAD_BYTES as u64 + group
 }
 
 fn tree_offset(placed: &Placed) -> u64 {
@@ -226,27 +297,6 @@ fn tree_offset(placed: &Placed) -> u64 {
 
 fn tree_bytes(placed: &Placed) -> usize {
     usize::try_from(placed.groups()).unwrap_or(0) * blake3::OUT_LEN
-}
-
-/// Format, key and number of groups, the bits, and the hash of all that.
-fn write_map(here: &Bits, layout: &Layout) -> Vec<u8> {
-    let mut bytes = [MAP_FORMAT.as_slice(), &layout.key().0, &layout.groups().to_le_bytes()].concat();
-    bytes.extend(here.words.iter().flat_map(|word| word.to_le_bytes()));
-    let hash = blake3::hash(&bytes);
-    bytes.extend_from_slice(hash.as_bytes());
-    bytes
-}
-
-fn read_map(bytes: &[u8], layout: &Layout) -> Option<Bits> {
-    let (content, hash) = bytes.split_last_chunk::<{ blake3::OUT_LEN }>()?;
-    let head = [MAP_FORMAT.as_slice(), &layout.key().0, &layout.groups().to_le_bytes()].concat();
-    let words = content.strip_prefix(head.as_slice()).filter(|_| blake3::hash(content) == *hash)?;
-    let mut here = Bits::new(layout.groups());
-    (words.len() == here.words.len() * 8).then_some(())?;
-    for (word, bytes) in here.words.iter_mut().zip(words.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    Some(here)
 }
 
 /// Bits, all clear at first.

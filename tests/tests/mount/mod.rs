@@ -65,6 +65,7 @@ fn key(random: &mut Random) -> Vec<u8> {
 /// A bucket of some objects, whole ones and ones of several parts.
 fn bucket(random: &mut Random, manners: Manners) -> (Bucket, BTreeMap<Vec<u8>, Bytes>) {
     let (mut objects, mut entries, mut bodies) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
+    let mut pieces = Vec::new();
     let mut piece = |random: &mut Random| {
         let bytes = body(random.below(18));
         let hash = BlobHash::from(blake3::hash(&bytes));
@@ -77,11 +78,13 @@ fn bucket(random: &mut Random, manners: Manners) -> (Bucket, BTreeMap<Vec<u8>, B
         let (bytes, content) = if at < OBJECTS_MAX && random.below(5) == 0 {
             let parts: Vec<_> =
                 (0..2 + random.below(3)).map(|_| piece(random)).filter(|part| !part.1.is_empty()).collect();
+            pieces.extend(parts.iter().map(|(hash, _)| *hash));
             let content = parts.iter().map(|(hash, bytes)| PartContent { hash: *hash, length: bytes.len() as u64 });
             let content = Content::Parts(content.collect());
             (parts.iter().flat_map(|part| part.1.to_vec()).collect::<Bytes>(), content)
         } else {
             let (hash, bytes) = piece(random);
+            pieces.push(hash);
             let content = if bytes.is_empty() { Content::Empty } else { Content::Whole(hash) };
             (bytes, content)
         };
@@ -100,7 +103,8 @@ fn bucket(random: &mut Random, manners: Manners) -> (Bucket, BTreeMap<Vec<u8>, B
     let mut pages = MemoryPages::default();
     let root = build(&mut pages, entries.into_iter().map(Ok)).expect("entries in order");
     let tree = Tree { bucket: BucketId([7; 16]), number: Number(42), root };
-    (Bucket { tree, pages, bodies, manners: Mutex::new(manners) }, objects)
+    let (manners, asked) = (Mutex::new(manners), Mutex::default());
+    (Bucket { tree, pages, bodies, manners, asked, pieces, hands_over: true }, objects)
 }
 
 /// A mount, and what it should show.
@@ -418,9 +422,40 @@ async fn run(seed: u64, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn a_mount_shows_what_the_bucket_has() {
-    let (first, sequences) = (seed(), parameter("ELTON_TEST_MOUNT_SEQUENCES", SEQUENCES));
+/// Several mounts with one cache read the same cold files at the same time: nothing is asked for twice.
+async fn run_together(seed: u64, folder: &Path) -> Result<(), String> {
+    let mut random = Random(Box::new(seeded(seed)));
+    let manners = Manners { random: Box::new(seeded(!seed)), away: false, lies: 0 };
+    let (mut bucket, objects) = bucket(&mut random, manners);
+    bucket.hands_over = false;
+    let (bucket, nodes) = (Arc::new(bucket), reference::shown(&objects));
+    let mut worlds = Vec::new();
+    for _ in 0..2 + random.below(2) {
+        let (fs, metrics) = open(folder, &bucket, 64, 1 << 30).await;
+        let (nodes, random) = (nodes.clone(), Random(Box::new(seeded(random.below(u64::MAX)))));
+        let (numbers, held, bucket) = (HashMap::new(), Vec::new(), bucket.clone());
+        worlds.push(World { folder, bucket, nodes, fs, metrics, bits: 64, limit: 1 << 30, numbers, held, random });
+    }
+    for _ in 0..STEPS / 3 {
+        let reads = worlds.iter_mut().map(World::read);
+        futures_util::future::try_join_all(reads).await?;
+    }
+    // The same content may stand in several files, and of those that have parts each is kept for itself.
+    let mut kept: HashMap<BlobHash, u64> = HashMap::new();
+    for hash in bucket.pieces.iter() {
+        *kept.entry(*hash).or_default() += 1;
+    }
+    for ((hash, group), times) in bucket.asked.lock().expect("no holder panics").iter() {
+        if *times > kept[hash] {
+            return Err(format!("group {group} of {hash} was asked for {times} times"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs sequences from the seed on, on all processors.
+fn run_all<F: Future<Output = Result<(), String>>>(run: impl Fn(u64, std::path::PathBuf) -> F + Sync, share: u64) {
+    let (first, sequences) = (seed(), parameter("ELTON_TEST_MOUNT_SEQUENCES", SEQUENCES).div_ceil(share));
     println!("{sequences} sequences from ELTON_TEST_SEED={first}");
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -434,7 +469,7 @@ fn a_mount_shows_what_the_bucket_has() {
                 return;
             }
             let folder = tempfile::tempdir().expect("a temporary directory");
-            if let Err(what) = runtime().block_on(run(seed, folder.path())) {
+            if let Err(what) = runtime().block_on(run(seed, folder.path().to_owned())) {
                 failed.store(true, Ordering::Relaxed);
                 panic!("{what}\nrepeat it with ELTON_TEST_SEED={seed} ELTON_TEST_MOUNT_SEQUENCES=1");
             }
@@ -448,4 +483,14 @@ fn a_mount_shows_what_the_bucket_has() {
             std::panic::resume_unwind(failure);
         }
     });
+}
+
+#[test]
+fn a_mount_shows_what_the_bucket_has() {
+    run_all(|seed, folder| async move { run(seed, &folder).await }, 1);
+}
+
+#[test]
+fn mounts_of_a_host_fetch_what_is_cold_once() {
+    run_all(|seed, folder| async move { run_together(seed, &folder).await }, 4);
 }

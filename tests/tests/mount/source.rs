@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use federation::blobs::Digest;
+use federation::blobs::{Digest, GROUP_BYTES};
 use federation::snapshot::{MemoryPages, PageHash, Pages as _};
 use federation::types::{BlobHash, Number};
 use fuse::{NamedSnapshot, Piece, Source, SourceError, Tree};
@@ -18,6 +18,12 @@ pub struct Bucket {
     pub pages: MemoryPages,
     pub bodies: HashMap<BlobHash, Bytes>,
     pub manners: Mutex<Manners>,
+    /// The pieces of all files.
+    pub pieces: Vec<BlobHash>,
+    /// How often each group was asked for, by body and place.
+    pub asked: Mutex<HashMap<(BlobHash, u64), u64>>,
+    /// Whether some bodies are handed over as open files.
+    pub hands_over: bool,
 }
 
 /// How a source behaves.
@@ -91,7 +97,7 @@ impl Source for Shared {
     async fn descriptor(&self, _number: Number, _path: &[u8], piece: Piece) -> Result<Option<File>, SourceError> {
         self.0.reach().await?;
         // Bodies are brought in the other way, too.
-        if self.0.random(4) > 0 {
+        if !self.0.hands_over || self.0.random(4) > 0 {
             return Ok(None);
         }
         let mut file = tempfile::tempfile().expect("a temporary file");
@@ -116,6 +122,9 @@ impl Source for Shared {
         self.0.reach().await?;
         let body = self.0.body(piece)?;
         assert!(offset + length <= body.len() as u64, "a range within the piece");
+        for group in offset / GROUP_BYTES as u64..(offset + length).div_ceil(GROUP_BYTES as u64) {
+            *self.0.asked.lock().expect("no holder panics").entry((piece.hash, group)).or_default() += 1;
+        }
         Ok(self.0.perhaps_wrong(body.slice(offset as usize..(offset + length) as usize)))
     }
 }

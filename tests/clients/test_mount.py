@@ -191,6 +191,28 @@ def test_the_past(mounts, s3, bucket):
     assert not (view / "nothing").exists() and not (view / "999999").exists()
 
 
+def test_a_listing_of_snapshots_stays_what_it_is_while_tags_change(mounts, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    tags = [f"t{number:03}-{'t' * 26}" for number in range(240)]
+
+    def tag(name):
+        assert mounts.run("snapshot", "create", bucket, "--tag", name).returncode == 0
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(tag, tags))
+    view = mounts.mount(bucket, "--snapshots")
+    with os.scandir(view) as entries:
+        # More than the kernel takes at once.
+        found = [next(entries).name for _ in range(10)]
+        for name in tags[:20]:
+            assert mounts.run("snapshot", "rm", f"{bucket}@{name}").returncode == 0
+        tag("new")
+        found += [entry.name for entry in entries]
+    assert len(found) == len(set(found)) and set(tags[20:]) <= set(found) and "new" not in found
+    now = os.listdir(view)
+    assert set(now) >= {"new", *tags[20:]} and not set(tags[:20]) & set(now)
+
+
 def test_a_large_directory_page_by_page(mounts, http_server, s3, bucket):
     count = 3000
     with Raw(http_server) as raw:

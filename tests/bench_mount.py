@@ -156,8 +156,10 @@ def warm(server, mounts, folder, source, options):
         read_all(mount / "parts")
         print(f"load average {os.getloadavg()[0]:.1f}; mode {mode}")
         heading("read", "where", "per second", "of the disk", "reader's CPU µs each")
+        # What the mount hands to the kernel: how it was written tells more than how it is read.
+        [own] = [path for path in (server.data / "bodies").rglob("*") if path.is_file() and path.stat().st_size == options.mib * MIB]
         whole = {
-            "disk": source / "parts", "eltonfs": mount / "whole", "eltonfs, put in parts": mount / "parts",
+            "disk": source / "parts", "the server's own file": own, "eltonfs": mount / "whole", "eltonfs, put in parts": mount / "parts",
             "rclone mount": rclone / "whole", "s3fs": s3fs / "whole",
         }  # fmt: skip
         in_turns("1 MiB, one after the other: MiB", whole, sequential, options.seconds, options.rounds)

@@ -33,6 +33,7 @@ pub use fetch::Fetcher;
 pub use lag::Lag;
 
 use crate::catalog::rows::{BucketRow, LinkRow, Record};
+use tokio_util::sync::CancellationToken;
 use crate::catalog::{KeyRange, Table, keys};
 use crate::error::{Error, Result};
 use crate::master::{Actor, BucketInfo, Master};
@@ -81,7 +82,9 @@ pub struct Member {
 
 impl Member {
     /// Reads which buckets are linked. Changes whose outcome was not known when the process ended are resolved from
-    /// now on. Of what homes say about `known_rows_max` rows are kept.
+    /// now on, until `ending`. Of what homes say about `known_rows_max` rows are kept.
+    /// Ends what goes on in the background.
+    ending: CancellationToken,
     pub async fn open(
         master: Master,
         membership: Arc<Membership>,
@@ -92,6 +95,7 @@ impl Member {
         let member = Member {
             master,
             membership,
+        ending: CancellationToken,
             wire,
             linked: Arc::default(),
             seen: Arc::default(),
@@ -104,6 +108,7 @@ impl Member {
         // Only those of an earlier life: those of this one are still being asked for.
         open.into_iter().for_each(|counter| member.resolve_later(counter));
         Ok(member)
+            ending,
     }
 
     /// Reads which buckets are linked, after that was changed.

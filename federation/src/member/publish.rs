@@ -334,7 +334,7 @@ impl Member {
     /// as its row may stand all the same.
     pub(super) fn resolve_later(&self, counter: u64) {
         let member = self.clone();
-        tokio::spawn(async move {
+        let resolve = async move {
             loop {
                 match member.resolve_change(counter).await {
                     Ok(()) => return,
@@ -344,7 +344,8 @@ impl Member {
                 }
                 tokio::time::sleep(RESOLVE_PAUSE).await;
             }
-        });
+        };
+        tokio::spawn(self.ending.clone().run_until_cancelled_owned(resolve));
     }
 
     async fn resolve_change(&self, counter: u64) -> Result<()> {

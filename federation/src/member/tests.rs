@@ -1,0 +1,4 @@
+//! A member and its home in one process, over a line that counts and can be spoilt.
+
+mod line;
+mod ranges;

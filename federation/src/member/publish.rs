@@ -163,7 +163,7 @@ impl Member {
         }
     }
 
-    async fn change(&self, linked: &Linked, actor: &Actor, change: PeerChange) -> Result<PeerAnswer> {
+    pub(super) async fn change(&self, linked: &Linked, actor: &Actor, change: PeerChange) -> Result<PeerAnswer> {
         let (member, linked, actor) = (self.clone(), linked.clone(), actor.clone());
         self.master
             .detached(async move {
@@ -464,12 +464,14 @@ fn verdict(error: &WireError) -> Verdict {
     }
 }
 
-fn unfitting(answer: &PeerAnswer) -> Error {
+pub(super) fn unfitting(answer: &PeerAnswer) -> Error {
     let got = match answer {
         PeerAnswer::Put(_) => "a version",
         PeerAnswer::Delete(..) => "deletes",
         PeerAnswer::Attributes(..) => "attributes",
         PeerAnswer::Configure(_) => "a configuration",
+        PeerAnswer::Tag(..) | PeerAnswer::Untag(_) => "a tag",
+        PeerAnswer::Restore(_) => "a restore",
     };
     Error::ClusterFailed {
         cluster: "the home".to_owned(),

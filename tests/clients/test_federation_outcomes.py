@@ -1,6 +1,7 @@
 """Writes whose answer was lost, kills and cuts under load: what was acknowledged is there, nothing happens twice."""
 
 import http.client
+import json
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ from clusters import shared_bucket, started, wait
 from conftest import parameter
 from content import body
 from raw import UNSIGNED
+from server import elton
 
 SIZES = (10, 5000, 300_000)
 
@@ -136,6 +138,95 @@ def test_a_home_killed_before_it_answered(pair):
     reply = sent.wait()
     assert reply is not None and (reply.status, reply.number) == (200, made), (reply, sent.error)
     assert number_of(home, bucket) == made and len(changes(home, bucket)) == made
+
+
+class Ran:
+    """An `elton` command on a thread of its own."""
+
+    def __init__(self, cluster, *arguments):
+        self.done = None
+
+        def run():
+            self.done = elton(*arguments, "--json", server=cluster)
+
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+
+    def wait(self):
+        self.thread.join(90)
+        assert not self.thread.is_alive(), "the command never ended"
+        return self.done
+
+
+def bucket_of_two_states(home, member):
+    bucket = shared_bucket(home, member)
+    with home.raw() as raw:
+        first = raw.put(bucket, "k", b"first").number
+        raw.put(bucket, "k", b"second")
+    return bucket, first
+
+
+def lose_what_is_said_to(clusters, home, member, arguments, arrived) -> Ran:
+    """Runs a command at the member whose question arrives at the home and whose answer does not. Then the line is cut."""
+    line = clusters.line(home, member)
+    line.swallow(member.machine)
+    ran = Ran(member, *arguments)
+    wait(arrived, "the change never arrived")
+    assert ran.done is None, "the answer was not lost"
+    line.cut()
+    return ran
+
+
+def test_restores_and_tags_whose_answer_was_lost_are_asked_for_again(pair):
+    """They were made when the line broke: the command says their number, and they are there once."""
+    home, member = pair.all["home"], pair.all["member"]
+    bucket, first = bucket_of_two_states(home, member)
+    before = number_of(home, bucket)
+    tags = lambda: {tag["tag"]: tag["number"] for tag in home.shown("snapshot", "ls", bucket)["tags"]}
+
+    restore = ("snapshot", "restore", f"{bucket}@{first}")
+    ran = lose_what_is_said_to(pair, home, member, restore, lambda: number_of(home, bucket) > before)
+    pair.line(home, member).mend()
+    done = ran.wait()
+    assert done.returncode == 0, done.stderr
+    restored = json.loads(done.stdout)
+    assert restored["number"] == before + 1 == number_of(home, bucket), restored
+    with member.raw() as raw:
+        assert raw.get(bucket, "k").body == b"first"
+
+    ran = lose_what_is_said_to(pair, home, member, ("snapshot", "create", bucket, "--tag", "kept"), tags)
+    pair.line(home, member).mend()
+    done = ran.wait()
+    assert done.returncode == 0, done.stderr
+    assert tags() == {"kept": before + 1}
+    ran = lose_what_is_said_to(pair, home, member, ("snapshot", "rm", f"{bucket}@kept"), lambda: not tags())
+    pair.line(home, member).mend()
+    done = ran.wait()
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("killed", ["home", "member"])
+def test_a_restore_survives_a_kill(pair, killed):
+    """Of either side, between the change and its answer: it is there once, and what was written since stays."""
+    home, member = pair.all["home"], pair.all["member"]
+    bucket, first = bucket_of_two_states(home, member)
+    before = number_of(home, bucket)
+    restore = ("snapshot", "restore", f"{bucket}@{first}")
+    ran = lose_what_is_said_to(pair, home, member, restore, lambda: number_of(home, bucket) > before)
+    with home.raw() as raw:
+        assert raw.put(bucket, "k", b"since").number == before + 2
+    pair.all[killed].kill()
+    pair.line(home, member).mend()
+    pair.all[killed].start()
+    done = ran.wait()
+    if killed == "member":
+        wait(lambda: "change resolved" in member.log, "the restore was never resolved")
+        home.wait_for_link("member")
+    else:
+        assert done.returncode == 0 and json.loads(done.stdout)["number"] == before + 1, (done.stdout, done.stderr)
+    assert number_of(home, bucket) == before + 2, "the restore happened twice"
+    with member.raw() as raw:
+        assert raw.get(bucket, "k").body == b"since"
 
 
 def test_a_question_that_was_lost_was_not_made(pair):

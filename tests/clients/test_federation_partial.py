@@ -2,14 +2,16 @@
 transfers that were cut, also by a SIGKILL. All by the counters of the network interfaces.
 """
 
+import concurrent.futures
 import http.client
 import random
+import socket
 import threading
 
 import pytest
 
 from clusters import shared_bucket, started, wait
-from conftest import parameter
+from conftest import boto, parameter
 from content import body
 from raw import UNSIGNED
 
@@ -92,6 +94,64 @@ def test_a_range_that_was_read_stays(home, member):
     with member.counting() as crossed:
         assert get(member, bucket, "k") == data
     assert crossed().payload < CHATTER, crossed()
+
+
+def test_ranges_that_are_read_at_once_cross_once(home, member):
+    """16 readers each of the same and of overlapping ranges of 1 MiB of 64 MiB: what they read, and a tenth at the most."""
+    size, readers = 64 * MIB, 16
+    bucket, data = shared_bucket(home, member), large("together", size)
+    client = boto(member)
+    for kind, step in (("same", 0), ("overlapping", 5 * GROUP + 777)):
+        # Each with a body of its own: nothing of it is here, nor of another version of it.
+        put(home, bucket, kind, body(kind, GROUP) + data[GROUP:])
+        starts = [20 * MIB + 12_345 + number * step for number in range(readers)]
+
+        def read(start, kind=kind):
+            return client.get_object(Bucket=bucket, Key=kind, Range=f"bytes={start}-{start + MIB - 1}")["Body"].read()
+
+        read_at_once = concurrent.futures.ThreadPoolExecutor(readers)
+        with member.counting() as crossed, read_at_once:
+            replies = list(read_at_once.map(read, starts))
+        for start, reply in zip(starts, replies):
+            assert reply == data[start : start + MIB], (kind, start)
+        union = starts[-1] + MIB - starts[0]
+        assert union <= crossed().payload <= 1.1 * union + 2 * GROUP, (kind, crossed().payload / union, crossed())
+
+
+def test_a_range_that_is_read_goes_on_when_another_reader_has_gone(pair, home, member):
+    """One of two readers of the same part closes its connection in the middle: the other has all, and little comes twice."""
+    bucket, data = shared_bucket(home, member), large("gone", 64 * MIB)
+    put(home, bucket, "k", data)
+    # Of a state by its number the second reader asks nothing, whose answer would stand in line behind the first one's bytes.
+    state = f"{bucket}--at-{home.shown('bucket', 'info', bucket)['number']}"
+    line = pair.line(home, member)
+    line.rate = 8 * MIB
+    try:
+        with member.counting() as crossed:
+            first = member.raw(timeout=60)
+            gone = threading.Thread(target=lambda: _try_to_read_slowly(first, state), daemon=True)
+            gone.start()
+            carried = line.carried[member.machine.wan]
+            wait(lambda: line.carried[member.machine.wan] >= carried + MIB, "no progress", 30)
+            replies = []
+            second = threading.Thread(
+                target=lambda: replies.append(get(member, state, "k", 4 * MIB, 12 * MIB - 1)), daemon=True
+            )
+            second.start()
+            wait(lambda: line.carried[member.machine.wan] >= carried + 3 * MIB, "no progress", 30)
+            first.connection().sock.shutdown(socket.SHUT_RDWR)
+            second.join(60)
+            assert replies and replies[0] == data[4 * MIB : 12 * MIB]
+        assert crossed().payload <= 1.1 * 16 * MIB + GROUP, crossed()
+    finally:
+        line.rate = None
+
+
+def _try_to_read_slowly(raw, bucket):
+    try:
+        raw.get(bucket, "k", headers={"range": f"bytes=0-{16 * MIB - 1}"})
+    except (OSError, http.client.HTTPException):
+        pass  # Its connection is closed under it.
 
 
 def changed(data: bytes, pages: int, seed) -> bytes:

@@ -9,6 +9,8 @@ mod objects;
 mod overview;
 mod peers;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod uploads;
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Cluster;
 use crate::error::{Error, Result};
-use crate::master::{Actor, BucketInfo, Master, Relaying};
+use crate::master::{Actor, BucketInfo, Fetch, Master, Relaying};
 use crate::member::{Fetcher, Linked, Member};
 use crate::peer::{
     self, Admission, Bill, Crossed, Identity, Invitation, Join, Joined, KnownCluster, LinkLimits, LinkPeer, LinkStatus,
@@ -60,6 +61,10 @@ pub struct Federation {
     advertise: Option<PeerAddress>,
     admitted: Arc<Admitted>,
     pub(super) cache_bytes_max: u64,
+    /// Brings bodies for the Master, for as long as it is here.
+    _fetcher: Arc<dyn Fetch>,
+    /// What goes on in the background ends with this.
+    _ending: DropGuard,
 }
 
 /// A peer, as the operator sees it.
@@ -131,10 +136,15 @@ impl Federation {
         let wire: Arc<dyn Wire> =
             Arc::new(PeerClient::new(Arc::clone(&links), Arc::clone(&membership), Arc::clone(&bill)));
         follow(&membership, &links, &admitted).await?;
-        let member = Member::open((**master).clone(), Arc::clone(&membership), wire, known_rows_max).await?;
-        master.fetch_with(Arc::new(Fetcher::new(member.clone())));
-        announce(&membership, &member, advertise.as_ref());
-        Ok(Federation { member, membership, links, bill, advertise, admitted, cache_bytes_max })
+        let ending = CancellationToken::new();
+        let _ending = ending.clone().drop_guard();
+        let member =
+            Member::open((**master).clone(), Arc::clone(&membership), wire, known_rows_max, ending.clone()).await?;
+        let _fetcher: Arc<dyn Fetch> = Arc::new(Fetcher::new(member.clone()));
+        master.fetch_with(&_fetcher);
+        let announcing = announce(Arc::clone(&membership), member.clone(), advertise.as_ref());
+        tokio::spawn(ending.run_until_cancelled_owned(announcing));
+        Ok(Federation { member, membership, links, bill, advertise, admitted, cache_bytes_max, _fetcher, _ending })
     }
 
     /// This cluster's own key.
@@ -371,10 +381,13 @@ async fn peers(membership: &Membership) -> Result<Vec<LinkPeer>> {
 }
 
 /// Tells every peer where this cluster is reached now: an address that changed is followed.
-fn announce(membership: &Arc<Membership>, member: &Member, advertise: Option<&PeerAddress>) {
+fn announce(
+    membership: Arc<Membership>,
+    member: Member,
+    advertise: Option<&PeerAddress>,
+) -> impl Future<Output = ()> + Send + 'static {
     let address = advertise.filter(|address| is_reachable(address)).map(ToString::to_string);
-    let (membership, member) = (Arc::clone(membership), member.clone());
-    tokio::spawn(async move {
+    async move {
         let mut told = HashSet::new();
         loop {
             let clusters = membership.clusters().await.unwrap_or_default();
@@ -392,7 +405,7 @@ fn announce(membership: &Arc<Membership>, member: &Member, advertise: Option<&Pe
             }
             tokio::time::sleep(ANNOUNCE_PAUSE).await;
         }
-    });
+    }
 }
 
 /// How long a peer that could not be told where this cluster is reached is left alone.

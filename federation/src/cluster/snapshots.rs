@@ -29,10 +29,10 @@ impl Cluster {
     }
 
     /// Removes a tag.
-    pub async fn remove_tag(&self, name: &BucketName, tag: &TagName) -> Result<()> {
+    pub async fn remove_tag(&self, actor: &Actor, name: &BucketName, tag: &TagName) -> Result<()> {
         match self.linked(name) {
             None => self.master.remove_tag(name, tag).await,
-            Some((member, linked)) => member.remove_tag(&linked, tag).await,
+            Some((member, linked)) => member.remove_tag(&linked, actor, tag).await,
         }
     }
 

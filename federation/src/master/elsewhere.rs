@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -124,12 +124,18 @@ pub(super) enum Found {
 }
 
 impl Master {
-    /// Sets who brings bodies from other clusters. Without anybody they cannot be read.
-    pub fn fetch_with(&self, fetch: Arc<dyn Fetch>) {
+    /// Sets who brings bodies from other clusters, for as long as the caller holds it. Without anybody they cannot be
+    /// read.
+    pub fn fetch_with(&self, fetch: &Arc<dyn Fetch>) {
         // Set once, at start.
-        if self.fetch.set(fetch).is_err() {
+        if self.fetch.set(Arc::downgrade(fetch)).is_err() {
             tracing::error!("bodies of other clusters are brought by two parties; the first one stays");
         }
+    }
+
+    /// Who brings bodies from other clusters.
+    pub(super) fn fetch(&self) -> Option<Arc<dyn Fetch>> {
+        self.fetch.get().and_then(Weak::upgrade)
     }
 
     /// Where the bodies of a version are, in order.
@@ -163,7 +169,7 @@ impl Master {
             if missing.is_empty() {
                 return Ok(body);
             }
-            let fetch = self.fetch.get().ok_or_else(|| nobody_brings(&missing[0]))?;
+            let fetch = self.fetch().ok_or_else(|| nobody_brings(&missing[0]))?;
             for wanted in missing {
                 fetch.bring(wanted).await?;
             }

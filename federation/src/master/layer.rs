@@ -295,14 +295,23 @@ impl Home<'_, '_> {
         }
     }
 
-    /// Publishes a layer under the next number.
-    fn publish(&mut self, source: LayerSource, who: &Author, wall: crate::types::Timestamp) -> Number {
+    /// Publishes a layer under the next number, if that is what is to be published. No layer is open.
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication,
+        who: &Author,
+        wall: crate::types::Timestamp,
+    ) -> Restored {
+        let source = match publication {
+            Publication::Layer(source) => source,
+            Publication::Nothing => return Restored { number: self.row.last, changed: false },
+        };
         let stamp = self.issue(wall);
         self.log(stamp, who, None, Change::Layer(source.clone()), None, Vec::new());
         let row = LayerRow { source, time: stamp.time, actor: who.actor.clone(), next_ordinal: 1, folded: None };
         self.txn.put(keys::layer(self.id, stamp.number), &row);
         self.row.open_layers += 1;
-        stamp.number
+        Restored { number: stamp.number, changed: true }
     }
 }
 
@@ -328,16 +337,13 @@ impl Master {
                     if home.row.open_layers > 0 {
                         return Ok(None);
                     }
-                    let source = match source(&home)? {
-                        Publication::Layer(source) => source,
-                        Publication::Nothing => {
-                            return Ok(Some((home.id, Restored { number: home.row.last, changed: false })));
-                        }
-                    };
-                    let number = home.publish(source, &who, wall);
+                    let publication = source(&home)?;
+                    let restored = home.publish(publication, &who, wall);
                     let id = home.id;
-                    home.save();
-                    Ok(Some((id, Restored { number, changed: true })))
+                    if restored.changed {
+                        home.save();
+                    }
+                    Ok(Some((id, restored)))
                 })
                 .await?;
             match published {

@@ -41,7 +41,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 pub use body::{BodyReader, ByteStream};
@@ -95,8 +95,8 @@ pub struct Master {
     collecting: Arc<tokio::sync::Mutex<()>>,
     /// What the last life of the process left behind.
     leftovers: Arc<Mutex<collect::Leftovers>>,
-    /// Brings bodies from other clusters.
-    fetch: Arc<OnceLock<Arc<dyn elsewhere::Fetch>>>,
+    /// Brings bodies from other clusters. It has a Master of its own, so the cluster holds it: neither would ever go else.
+    fetch: Arc<OnceLock<Weak<dyn elsewhere::Fetch>>>,
     /// Which copies of other clusters' bodies were read lately.
     read_lately: Arc<cache::ReadLately>,
     /// Snapshot trees that are derived just now.

@@ -50,7 +50,7 @@ impl Master {
             .await?;
         match found {
             Ok(tree) => Ok(tree),
-            Err(wanted) => match self.fetch.get() {
+            Err(wanted) => match self.fetch() {
                 Some(fetch) => fetch.tree(Wanted { relayed, ..*wanted }).await,
                 None => Err(nobody_brings(&wanted)),
             },

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{Owner, pieces};
 use super::home::{Author, Home};
-use super::request::{Actor, BucketChange, DeleteRequest, Deleted, Precondition, Which, Written};
+use super::request::{Actor, BucketChange, DeleteRequest, Deleted, Precondition, Restored, TagInfo, Which, Written};
 use super::share::check_grant;
 use super::write::{self, delete_all, newest, set_attributes, written};
-use super::{Master, layer, shared};
+use super::{Limits, Master, layer, restore, shared};
 use crate::blobs::{SlotGuard, Urgency};
 use crate::catalog::rows::{BucketRow, Change, ChangeRow, IdempotencyRow, Record};
 use crate::catalog::{KeyRange, Rows, Table, Transaction, keys};
@@ -19,7 +19,7 @@ use crate::error::{Error, Result, VersionName};
 use crate::mutant::{self, Mutant};
 use crate::types::{
     Attributes, Body, BucketId, BucketName, Checksum, ContentHeader, MemberId, Number, ObjectPath, ObjectRecord, Pair,
-    Part, Piece, Term, Timestamp,
+    Part, Piece, SnapshotRef, TagName, Term, Timestamp,
 };
 
 /// How often a change starts over because a layer was at work on its keys.
@@ -82,6 +82,25 @@ pub enum PeerChange {
     },
     /// The bucket's configuration.
     Configure(BucketChange),
+    /// A tag.
+    Tag {
+        /// The state that it names; the newest without one.
+        snapshot: Option<SnapshotRef>,
+        /// Its name.
+        tag: TagName,
+        /// What is said of it.
+        message: String,
+    },
+    /// No such tag any more.
+    Untag(TagName),
+    /// A state, brought back.
+    Restore {
+        /// Which.
+        snapshot: SnapshotRef,
+        /// Below which prefix.
+        #[serde(with = "crate::types::serde_bytes_or_text")]
+        prefix: Vec<u8>,
+    },
 }
 
 /// Why one key of a delete was refused.
@@ -106,6 +125,12 @@ pub enum PeerAnswer {
     Attributes(Number, Option<VersionName>),
     /// The number of the change.
     Configure(Number),
+    /// The tag, and the newest number.
+    Tag(TagInfo, Number),
+    /// The newest number.
+    Untag(Number),
+    /// What a restore did.
+    Restore(Restored),
 }
 
 impl PeerAnswer {
@@ -114,9 +139,12 @@ impl PeerAnswer {
     pub fn number(&self) -> Number {
         match self {
             PeerAnswer::Put(written) => written.number,
-            PeerAnswer::Delete(_, number) | PeerAnswer::Attributes(number, _) | PeerAnswer::Configure(number) => {
-                *number
-            }
+            PeerAnswer::Delete(_, number)
+            | PeerAnswer::Attributes(number, _)
+            | PeerAnswer::Configure(number)
+            | PeerAnswer::Tag(_, number)
+            | PeerAnswer::Untag(number) => *number,
+            PeerAnswer::Restore(restored) => restored.number,
         }
     }
 }
@@ -147,6 +175,8 @@ impl Master {
     ) -> Result<PeerAnswer> {
         match &change {
             PeerChange::Delete(_) => self.admit_delete()?,
+            // It lets go of what a full disk needs.
+            PeerChange::Untag(_) => {}
             _ => self.admit()?,
         }
         check(&change)?;
@@ -164,13 +194,17 @@ impl Master {
         let change = std::sync::Arc::new(change);
         for _ in 0..TRIES_MAX {
             let (change, author, wall, copied) = (change.clone(), author.clone(), self.clock.wall(), copied.clone());
+            let limits = self.limits.clone();
             let outcome = self
                 .writer
-                .transact(move |txn| once(txn, member, origin, bucket, &change, copied, &author, wall))
+                .transact(move |txn| once(txn, member, origin, bucket, &change, copied, &author, wall, &limits))
                 .await?;
             match outcome {
                 Attempt::Done(answer) => {
                     drop(guards);
+                    if matches!(answer, PeerAnswer::Restore(Restored { changed: true, .. })) {
+                        self.fold_in_background(bucket);
+                    }
                     return Ok(answer);
                 }
                 Attempt::Covered(name, paths) if paths.is_empty() => layer::settle(self, &name).await?,
@@ -220,19 +254,20 @@ impl Master {
             .await
     }
 
-    /// What of a change's version is written before its transaction: a long list of parts, copies of small bodies.
+    /// What of a change's version is written before its transaction: a long list of parts, copies of small bodies. Of a
+    /// restore: whether it would change anything.
     async fn prepare(&self, bucket: BucketId, change: &PeerChange) -> Result<(Option<Prepared>, Vec<SlotGuard>)> {
         match change {
             PeerChange::Put { record, .. } => {
                 let mut record = (**record).clone();
                 let parts = match &record.body {
                     Body::Parts(parts) => parts.clone(),
-                    _ => return Ok((Some(Prepared { record, listed: Vec::new() }), Vec::new())),
+                    _ => return Ok((Some(Prepared::Version { record, listed: Vec::new() }), Vec::new())),
                 };
                 let (body, guard) = self.body_of(&parts).await?;
                 let listed = if matches!(body, Body::PartList { .. }) { parts } else { Vec::new() };
                 record.body = body;
-                Ok((Some(Prepared { record, listed }), guard.into_iter().collect()))
+                Ok((Some(Prepared::Version { record, listed }), guard.into_iter().collect()))
             }
             PeerChange::Copy { source, number, ordinal, description, tags, checksum, .. } => {
                 let (key, path) = (keys::change(bucket, *number, *ordinal), source.clone());
@@ -251,9 +286,17 @@ impl Master {
                 }
                 record.tags = tags.clone().unwrap_or(record.tags);
                 record.checksum = checksum.clone().or(record.checksum);
-                Ok((Some(Prepared { record, listed }), guards))
+                Ok((Some(Prepared::Version { record, listed }), guards))
             }
-            PeerChange::Delete(_) | PeerChange::Attributes { .. } | PeerChange::Configure(_) => Ok((None, Vec::new())),
+            PeerChange::Restore { snapshot, prefix } => {
+                let name = self.name_of(bucket).await?;
+                Ok((Some(Prepared::Restore(self.find_alike(&name, snapshot, prefix).await?)), Vec::new()))
+            }
+            PeerChange::Delete(_)
+            | PeerChange::Attributes { .. }
+            | PeerChange::Configure(_)
+            | PeerChange::Tag { .. }
+            | PeerChange::Untag(_) => Ok((None, Vec::new())),
         }
     }
 }
@@ -265,19 +308,27 @@ impl PeerChange {
     /// Whether something is read or written for it before its transaction.
     fn writes_first(&self) -> bool {
         match self {
-            PeerChange::Copy { .. } => true,
+            PeerChange::Copy { .. } | PeerChange::Restore { .. } => true,
             PeerChange::Put { record, .. } => matches!(record.body, Body::Parts(_)),
-            PeerChange::Delete(_) | PeerChange::Attributes { .. } | PeerChange::Configure(_) => false,
+            PeerChange::Delete(_)
+            | PeerChange::Attributes { .. }
+            | PeerChange::Configure(_)
+            | PeerChange::Tag { .. }
+            | PeerChange::Untag(_) => false,
         }
     }
 }
 
-/// A version that only needs its number.
+/// A change that only needs its number.
 #[derive(Clone)]
-struct Prepared {
-    record: ObjectRecord,
-    /// The parts of its part list, which are claimed with it.
-    listed: Vec<Part>,
+enum Prepared {
+    Version {
+        record: ObjectRecord,
+        /// The parts of its part list, which are claimed with it.
+        listed: Vec<Part>,
+    },
+    /// A restore, and whether the bucket was found to be as it was.
+    Restore(Option<restore::Alike>),
 }
 
 enum Attempt {
@@ -331,7 +382,9 @@ fn described_bytes(change: &PeerChange) -> usize {
         }
         PeerChange::Attributes { attributes, .. } => attributes.tags.as_deref().map_or(0, pairs),
         PeerChange::Configure(BucketChange::Tagging(tags)) => tags.as_deref().map_or(0, pairs),
-        PeerChange::Configure(_) | PeerChange::Delete(_) => 0,
+        PeerChange::Restore { prefix, .. } => prefix.len(),
+        // The limit of what is said of a tag is looked at where it is made.
+        PeerChange::Configure(_) | PeerChange::Delete(_) | PeerChange::Tag { .. } | PeerChange::Untag(_) => 0,
     }
 }
 
@@ -345,6 +398,7 @@ fn once(
     prepared: Option<Prepared>,
     author: &Author,
     wall: Timestamp,
+    limits: &Limits,
 ) -> Result<Attempt> {
     let settled = forget_settled(txn, member, origin.settled)?;
     let key = keys::idempotency(member, origin.counter);
@@ -368,7 +422,7 @@ fn once(
     if let Some(paths) = covered {
         return Ok(Attempt::Covered(home.row.name.clone(), paths));
     }
-    let answer = make(&mut home, member, change, prepared, author, wall)?;
+    let answer = make(&mut home, member, change, prepared, author, wall, limits)?;
     home.save();
     if !mutant::on(Mutant::ForgetAnswers) {
         txn.put(key, &IdempotencyRow { bucket, answer: Some(answer.clone()) });
@@ -416,7 +470,8 @@ fn covered(home: &Home<'_, '_>, change: &PeerChange) -> Result<Option<Vec<Object
             vec![path]
         }
         PeerChange::Delete(requests) => requests.iter().map(|request| &request.path).collect(),
-        PeerChange::Configure(_) => return Ok(Some(Vec::new())),
+        PeerChange::Configure(_) | PeerChange::Restore { .. } => return Ok(Some(Vec::new())),
+        PeerChange::Tag { .. } | PeerChange::Untag(_) => return Ok(None),
     };
     let mut covered = Vec::new();
     for path in paths {
@@ -434,10 +489,11 @@ fn make(
     prepared: Option<Prepared>,
     author: &Author,
     wall: Timestamp,
+    limits: &Limits,
 ) -> Result<PeerAnswer> {
     match change {
         PeerChange::Put { path, precondition, .. } | PeerChange::Copy { path, precondition, .. } => {
-            let Prepared { mut record, listed } = prepared.ok_or(Error::Conflict)?;
+            let Some(Prepared::Version { mut record, listed }) = prepared else { return Err(Error::Conflict) };
             precondition.check(path, newest(home, path)?.as_ref())?;
             let stamp = home.issue(wall);
             record.modified = stamp.time.wall;
@@ -474,6 +530,19 @@ fn make(
             reason: "how long numbers stay can be set at the bucket's home only".to_owned(),
         }),
         PeerChange::Configure(change) => Ok(PeerAnswer::Configure(home.configure(author, change, wall)?)),
+        PeerChange::Tag { snapshot, tag, message } => {
+            let tag = home.tag(snapshot.as_ref(), tag, &author.actor, message, wall, limits)?;
+            Ok(PeerAnswer::Tag(tag, home.row.last))
+        }
+        PeerChange::Untag(tag) => {
+            home.untag(tag)?;
+            Ok(PeerAnswer::Untag(home.row.last))
+        }
+        PeerChange::Restore { snapshot, prefix } => {
+            let Some(Prepared::Restore(alike)) = prepared else { return Err(Error::Conflict) };
+            let publication = restore::publication(home, alike, snapshot, prefix, limits.fold_rows_max)?;
+            Ok(PeerAnswer::Restore(home.publish(publication, author, wall)))
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Master {
             guard: self.readers.announce(),
             blobs: self.blobs.clone(),
             catalog: Arc::clone(self.writer.catalog()),
-            fetch: self.fetch.get().cloned(),
+            fetch: self.fetch(),
             lately: Arc::clone(&self.read_lately),
             now: self.clock.wall(),
         }

@@ -442,7 +442,7 @@ pub enum BucketChange {
 }
 
 /// A snapshot that has a name.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TagInfo {
     /// Its name.
     pub tag: TagName,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::home::bucket;
+use super::home::{Home, bucket};
 use super::layer::{Publication, settle};
 use super::lens::{Effect, Layer, effect, layer_paths, resolve};
 use super::request::{Actor, Restored};
@@ -19,7 +19,7 @@ use crate::types::{BucketAt, BucketId, BucketName, Number, ObjectPath, SnapshotR
 
 /// What a bucket was found to be as it was at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Alike {
+pub(super) struct Alike {
     bucket: BucketId,
     /// The state that was to be brought back.
     source: Number,
@@ -49,22 +49,18 @@ impl Master {
         let (prefix, rows_max) = (prefix.to_vec(), self.limits.fold_rows_max);
         self.publish(&source.bucket, None, author(actor), move |home| {
             behalf.check(home.txn, home.id)?;
-            let number = resolve(home.txn, home.id, &home.row, &snapshot)?;
-            let source = LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.clone() };
-            let still = match alike {
-                Some(alike) if alike.bucket == home.id && alike.source == number => {
-                    let since = touched(home.txn, home.id, &home.row, alike.newest, &prefix, rows_max)?;
-                    since.is_some_and(|paths| paths.is_empty())
-                }
-                _ => false,
-            };
-            Ok(if still { Publication::Nothing } else { Publication::Layer(source) })
+            publication(home, alike, &snapshot, &prefix, rows_max)
         })
         .await
     }
 
     /// Looks whether a bucket is what it was already; `None` if it is not, or too much would have to be looked at.
-    async fn find_alike(&self, name: &BucketName, snapshot: &SnapshotRef, prefix: &[u8]) -> Result<Option<Alike>> {
+    pub(super) async fn find_alike(
+        &self,
+        name: &BucketName,
+        snapshot: &SnapshotRef,
+        prefix: &[u8],
+    ) -> Result<Option<Alike>> {
         // Only what is folded can be compared.
         settle(self, name).await?;
         let (name, snapshot, prefix) = (name.clone(), snapshot.clone(), prefix.to_vec());
@@ -78,6 +74,26 @@ impl Master {
             })
             .await
     }
+}
+
+/// What a restore publishes: nothing if the bucket was found to be `alike`, and nothing happened below the prefix since.
+pub(super) fn publication(
+    home: &Home<'_, '_>,
+    alike: Option<Alike>,
+    snapshot: &SnapshotRef,
+    prefix: &[u8],
+    rows_max: usize,
+) -> Result<Publication> {
+    let number = resolve(home.txn, home.id, &home.row, snapshot)?;
+    let still = match alike {
+        Some(alike) if alike.bucket == home.id && alike.source == number => {
+            let since = touched(home.txn, home.id, &home.row, alike.newest, prefix, rows_max)?;
+            since.is_some_and(|paths| paths.is_empty())
+        }
+        _ => false,
+    };
+    let source = LayerSource::Snapshot { bucket: home.id, number, prefix: prefix.to_vec() };
+    Ok(if still { Publication::Nothing } else { Publication::Layer(source) })
 }
 
 /// Whether a restore is known to change nothing.

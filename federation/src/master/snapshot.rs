@@ -9,7 +9,7 @@ use super::{Behalf, Limit, Limits, Master};
 use crate::catalog::rows::{Change, ChangeRow, ConfigTag, LayerRow, LayerSource, PinRow, Record, TagRow};
 use crate::catalog::{KeyRange, Rows, Table, keys};
 use crate::error::{Error, Result, VersionName};
-use crate::types::{BucketAt, BucketId, BucketName, Number, TagName};
+use crate::types::{BucketAt, BucketId, BucketName, Number, SnapshotRef, TagName, Timestamp};
 
 /// The numbers below the floor that are snapshots all the same: tagged, pinned, or the source of an open layer.
 pub(super) fn retained(rows: &(impl Rows + ?Sized), id: BucketId) -> Result<BTreeSet<Number>> {
@@ -43,6 +43,44 @@ pub(super) fn tags(rows: &(impl Rows + ?Sized), id: BucketId) -> Result<Vec<TagI
     tags.collect()
 }
 
+impl Home<'_, '_> {
+    /// Names a state with a tag.
+    pub(super) fn tag(
+        &mut self,
+        snapshot: Option<&SnapshotRef>,
+        tag: &TagName,
+        actor: &str,
+        message: &str,
+        created: Timestamp,
+        limits: &Limits,
+    ) -> Result<TagInfo> {
+        Limits::check(Limit::SnapshotMessageBytes, message.len(), limits.snapshot_message_bytes_max)?;
+        let number = match snapshot {
+            None => self.row.last,
+            Some(snapshot) => resolve(self.txn, self.id, &self.row, snapshot)?,
+        };
+        let key = keys::tag(self.id, tag);
+        if let Some(there) = TagRow::load(self.txn, &key)? {
+            return Err(Error::TagExists { bucket: self.row.name.clone(), tag: tag.clone(), number: there.number });
+        }
+        Limits::check(Limit::BucketTags, tags(self.txn, self.id)?.len() + 1, limits.bucket_tags_max)?;
+        let (actor, message) = (actor.to_owned(), message.to_owned());
+        self.txn.put(key, &TagRow { number, created, actor: actor.clone(), message: message.clone() });
+        Ok(TagInfo { tag: tag.clone(), number, created, actor, message })
+    }
+
+    /// Removes a tag.
+    pub(super) fn untag(&mut self, tag: &TagName) -> Result<()> {
+        let key = keys::tag(self.id, tag);
+        if self.txn.get(Table::Tags, &key)?.is_none() {
+            return Err(Error::NoSuchTag { bucket: self.row.name.clone(), tag: tag.clone() });
+        }
+        self.txn.remove(Table::Tags, key);
+        self.row.released = true;
+        Ok(())
+    }
+}
+
 impl Master {
     /// Names a state of a bucket with a tag, or without one says which number it is.
     pub async fn tag_snapshot(
@@ -67,23 +105,14 @@ impl Master {
         let Some(tag) = tag else { return Ok((self.resolve(at).await?, None)) };
         self.admit()?;
         let (at, actor, message, wall) = (at.clone(), actor.0.clone(), message.to_owned(), self.clock.wall());
-        let maximum = self.limits.bucket_tags_max;
-        Limits::check(Limit::SnapshotMessageBytes, message.len(), self.limits.snapshot_message_bytes_max)?;
+        let limits = self.limits.clone();
         self.writer
             .transact(move |txn| {
                 let (id, row) = bucket(txn, &at.bucket)?;
                 behalf.check(txn, id)?;
-                let number = match &at.snapshot {
-                    None => row.last,
-                    Some(snapshot) => resolve(txn, id, &row, snapshot)?,
-                };
-                let key = keys::tag(id, &tag);
-                if let Some(there) = TagRow::load(txn, &key)? {
-                    return Err(Error::TagExists { bucket: at.bucket.clone(), tag, number: there.number });
-                }
-                Limits::check(Limit::BucketTags, tags(txn, id)?.len() + 1, maximum)?;
-                txn.put(key, &TagRow { number, created: wall, actor: actor.clone(), message: message.clone() });
-                Ok((number, Some(TagInfo { tag, number, created: wall, actor, message })))
+                let mut home = Home { txn, id, row };
+                let tag = home.tag(at.snapshot.as_ref(), &tag, &actor, &message, wall, &limits)?;
+                Ok((tag.number, Some(tag)))
             })
             .await
     }
@@ -106,12 +135,7 @@ impl Master {
             .transact(move |txn| {
                 let mut home = Home::open(txn, &name)?;
                 behalf.check(home.txn, home.id)?;
-                let key = keys::tag(home.id, &tag);
-                if home.txn.get(Table::Tags, &key)?.is_none() {
-                    return Err(Error::NoSuchTag { bucket: name, tag });
-                }
-                home.txn.remove(Table::Tags, key);
-                home.row.released = true;
+                home.untag(&tag)?;
                 home.save();
                 Ok(())
             })

@@ -1,40 +1,68 @@
-//! One body that is being brought. Many may read it while it arrives; it is asked for once.
+//! A body, or a part of one, that is being brought. Many may read it while it arrives; it is asked for once.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::master::{ByteStream, Master, PartialCopy, Wanted};
+use crate::master::PartialCopy;
 
-/// How many bytes a reader takes at once.
-const READ_BYTES: u64 = 256 * 1024;
-
-/// How far a body has come.
+/// How far a download has come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// What is there; none until that is known.
+    /// What is there of the body; none until that is known.
     pub(super) copy: Option<Arc<PartialCopy>>,
     /// How often something came.
     pub(super) arrivals: u64,
-    /// How it ended: with a copy here, or with why not.
-    pub(super) ended: Option<Result<(), Arc<Error>>>,
+    /// How it ended: with all of it here, or with why not.
+    pub(super) ended: Option<Result<(), Arc<Failure>>>,
 }
 
-/// A body that is being brought.
+/// Why a download ended without all of it being here.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody gave it.
+    NotBrought(Error),
+    /// It came, and there is no room to keep it.
+    NotKept(Error),
+}
+
+impl Failure {
+    pub(super) fn error(&self) -> &Error {
+        match self {
+            Failure::NotBrought(error) | Failure::NotKept(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::NotBrought(error)
+    }
+}
+
+/// How much of a body a download brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it, to its end even if those who wait have gone.
+    Whole,
+    /// Some of it, for as long as somebody reads it.
+    Part,
+}
+
+/// A download.
 #[derive(Debug)]
 pub(super) struct Download {
-    master: Master,
-    wanted: Wanted,
+    pub(super) extent: Extent,
+    /// What it brings, in whole groups.
+    pub(super) range: Range<u64>,
     progress: watch::Receiver<Progress>,
 }
 
 impl Download {
-    pub(super) fn new(master: Master, wanted: Wanted, progress: watch::Receiver<Progress>) -> Download {
-        Download { master, wanted, progress }
+    pub(super) fn new(extent: Extent, range: Range<u64>, progress: watch::Receiver<Progress>) -> Download {
+        Download { extent, range, progress }
     }
 
     /// Waits until all of it is here and kept.
@@ -42,66 +70,39 @@ impl Download {
         let mut progress = self.progress.clone();
         let ended = progress.wait_for(|now| now.ended.is_some()).await.map_err(|_| given_up())?;
         match &ended.ended {
-            Some(Err(error)) => Err(again(error)),
+            Some(Err(failure)) => Err(again(failure.error())),
             _ => Ok(()),
         }
     }
 
-    /// The bytes of a range as they arrive.
-    pub(super) fn read(self: Arc<Self>, range: Range<u64>) -> ByteStream {
-        let reading = Reading { download: self, range, copy: None };
-        Box::pin(stream::try_unfold(reading, |mut reading| async move {
-            Ok(reading.next().await?.map(|bytes| (bytes, reading)))
-        }))
+    /// What is there of the body, as soon as that is known.
+    pub(super) fn copy(&self) -> Option<Arc<PartialCopy>> {
+        self.progress.borrow().copy.clone()
     }
 
-    /// Waits until a range is there. None if the whole body is here in the meantime.
-    async fn until(&self, range: &Range<u64>) -> Result<Option<Arc<PartialCopy>>> {
+    /// Whether it has come to its end, be it good or bad.
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress.borrow().ended.is_some()
+    }
+
+    /// Waits until a part of it is there, or it has ended. None if the whole body was here all the time.
+    pub(super) async fn until(&self, part: &Range<u64>) -> Result<Option<Arc<PartialCopy>>, Arc<Failure>> {
         let mut progress = self.progress.clone();
-        let has = |now: &Progress| now.copy.as_ref().is_some_and(|copy| copy.body.has(range));
+        let has = |now: &Progress| now.copy.as_ref().is_some_and(|copy| copy.body.has(part));
         let now = progress.wait_for(|now| has(now) || now.ended.is_some()).await;
-        let now = now.map_err(|_| given_up())?;
+        let now = now.map_err(|_| Arc::new(Failure::NotBrought(given_up())))?;
         match (&now.copy, &now.ended) {
             (Some(copy), _) if has(&now) => Ok(Some(Arc::clone(copy))),
-            (_, Some(Err(error))) => Err(again(error)),
-            (_, Some(Ok(())) | None) => Ok(None),
+            (_, Some(Err(failure))) => Err(Arc::clone(failure)),
+            // What is damaged by now is missing again.
+            (copy, _) => Ok(copy.clone()),
         }
     }
 }
 
-/// Somebody who reads a body while it arrives.
-struct Reading {
-    download: Arc<Download>,
-    /// What is still to come.
-    range: Range<u64>,
-    /// The copy here, if it had come before.
-    copy: Option<ByteStream>,
-}
-
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(copy) = &mut self.copy {
-            return copy.next().await.transpose();
-        }
-        while !self.range.is_empty() {
-            let now = self.range.start..self.range.end.min(self.range.start + READ_BYTES);
-            let Some(copy) = self.download.until(&now).await? else {
-                let opened = self.download.master.open_copy(&self.download.wanted).await?;
-                return self.copy.insert(opened.body.read(self.range.clone())).next().await.transpose();
-            };
-            // What is damaged is brought again.
-            if let Some(bytes) = copy.body.read(now.clone()).await? {
-                self.range.start = now.end;
-                return Ok(Some(bytes));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// An error of a download, for one more of those who waited for it.
-fn again(error: &Arc<Error>) -> Error {
-    match &**error {
+/// An error that several wait for, for one of them.
+pub(super) fn again(error: &Error) -> Error {
+    match error {
         Error::ClusterAway { cluster, why } => Error::ClusterAway { cluster: cluster.clone(), why: why.clone() },
         Error::NoLongerShared { bucket, cluster } => {
             Error::NoLongerShared { bucket: bucket.clone(), cluster: cluster.clone() }

@@ -1,9 +1,8 @@
 //! Bringing bodies from other clusters: once per cluster however many wait, verified before anyone sees them, resumed
 //! after a cut, from the next holder where one fails.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,17 +10,22 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 
 use super::Member;
-use super::download::{Download, Progress};
+use super::download::{Download, Extent, Failure, Progress};
+use super::downloads::{Downloads, Key};
 use super::fill::{Filling, Patience};
+use super::groups::BATCH_BYTES;
+use super::openings::Openings;
 use crate::blobs::{APPEND_BYTES_MAX, Proof, ReceiveError, StagedBody};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::master::{ByteStream, Fetch, Later, Limit, Master, PartialCopy, Wanted};
 use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, RECEIVING, WireError};
-use crate::types::{BlobHash, BucketId, MemberId, Piece, SMALL_BODY_MAX};
+use crate::types::{MemberId, Piece, SMALL_BODY_MAX};
 
 /// How long a body that makes no progress is waited for.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a part of a body is asked for again after a cut without a byte.
+pub(super) const TRIES_MAX: usize = 8;
 /// The longest hash tree, in bytes, which is the longest that can be kept: that of a body of 16 GiB.
 const TREE_BYTES_MAX: u64 = APPEND_BYTES_MAX as u64;
 
@@ -29,7 +33,8 @@ const TREE_BYTES_MAX: u64 = APPEND_BYTES_MAX as u64;
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     member: Member,
-    downloads: Arc<Mutex<HashMap<(BucketId, BlobHash), Arc<Download>>>>,
+    pub(super) downloads: Downloads,
+    openings: Openings,
 }
 
 impl Fetch for Fetcher {
@@ -41,15 +46,8 @@ impl Fetch for Fetcher {
                 return Ok::<_, Error>(fetcher.member.master.open_copy(&wanted).await?.body.read(range));
             }
             let whole = range.start == 0 && range.end == wanted.length;
-            match fetcher.under_way(&wanted) {
-                Some(download) => Ok(download.read(range)),
-                None if whole => Ok(fetcher.download(wanted).read(range)),
-                // It may have come whole since the reader looked.
-                None if fetcher.member.master.has_copy(wanted.bucket, wanted.hash).await? => {
-                    Ok(fetcher.member.master.open_copy(&wanted).await?.body.read(range))
-                }
-                None => fetcher.read_range(wanted, range).await,
-            }
+            let all = whole.then(|| fetcher.download(wanted.clone()));
+            Ok(fetcher.read_large(wanted, range, all))
         };
         Box::pin(stream::once(opened).try_flatten())
     }
@@ -95,38 +93,45 @@ impl Fetcher {
     /// A fetcher for the buckets of a member.
     #[must_use]
     pub fn new(member: Member) -> Fetcher {
-        Fetcher { member, downloads: Arc::default() }
-    }
-
-    fn under_way(&self, wanted: &Wanted) -> Option<Arc<Download>> {
-        let downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-        downloads.get(&(wanted.bucket, wanted.hash)).cloned()
+        Fetcher { member, downloads: Downloads::default(), openings: Openings::default() }
     }
 
     /// The download of a body, which begins unless it is under way. It goes on when those who wait have gone.
     fn download(&self, wanted: Wanted) -> Arc<Download> {
-        let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (wanted.bucket, wanted.hash);
-        if let Some(download) = downloads.get(&key) {
-            return Arc::clone(download);
-        }
+        self.downloads.whole(key_of(&wanted), || self.begin(&wanted, Extent::Whole, 0..wanted.length))
+    }
+
+    /// The download that brings the beginning of a range, and whether that begins with this. It ends when nobody reads it.
+    pub(super) fn bring_part(&self, wanted: &Wanted, range: &Range<u64>) -> (Arc<Download>, bool) {
+        self.downloads.at(key_of(wanted), range, |range| self.begin(wanted, Extent::Part, range))
+    }
+
+    fn begin(&self, wanted: &Wanted, extent: Extent, range: Range<u64>) -> Arc<Download> {
         let (progress, watching) = watch::channel(Progress::default());
-        let download = Arc::new(Download::new(self.member.master.clone(), wanted.clone(), watching));
-        downloads.insert(key, Arc::clone(&download));
-        drop(downloads);
-        let fetcher = self.clone();
+        let download = Arc::new(Download::new(extent, range, watching));
+        let (fetcher, wanted, own) = (self.clone(), wanted.clone(), Arc::clone(&download));
         tokio::spawn(async move {
-            let outcome = fetcher.bring_to_end(&wanted, &progress).await;
-            if let Err(error) = &outcome {
-                tracing::warn!(hash = %wanted.hash, error = error as &dyn std::error::Error, "body not brought");
+            let outcome = match extent {
+                Extent::Whole => fetcher.bring_to_end(&wanted, &own, &progress).await,
+                Extent::Part => fetcher.bring_range(&wanted, &own, &progress).await,
+            };
+            if let Err(failure) = &outcome {
+                let error = failure.error() as &dyn std::error::Error;
+                tracing::warn!(hash = %wanted.hash, error, "body not brought");
             }
+            // Whoever hears that it has ended finds another one, or begins it.
+            fetcher.downloads.end(key_of(&wanted), &own);
             progress.send_modify(|now| now.ended = Some(outcome.map_err(Arc::new)));
-            fetcher.downloads.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         });
         download
     }
 
-    async fn bring_to_end(&self, wanted: &Wanted, progress: &watch::Sender<Progress>) -> Result<()> {
+    async fn bring_to_end(
+        &self,
+        wanted: &Wanted,
+        own: &Arc<Download>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), Failure> {
         // It may have come since the reader looked.
         if self.member.master.has_copy(wanted.bucket, wanted.hash).await? {
             return Ok(());
@@ -135,9 +140,38 @@ impl Fetcher {
             let body = self.bring_small(wanted).await?;
             self.member.master.keep_brought(wanted.bucket, body).await?;
         } else {
-            self.bring_large(wanted, progress).await?;
+            self.bring_large(wanted, own, progress).await?;
         }
         self.tell_home(wanted);
+        Ok(())
+    }
+
+    /// Brings what is missing of a part of a large body, for as long as somebody reads it.
+    async fn bring_range(
+        &self,
+        wanted: &Wanted,
+        own: &Arc<Download>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        // It may have come whole since the reader looked.
+        if self.member.master.has_copy(wanted.bucket, wanted.hash).await? {
+            return Ok(());
+        }
+        let copy = self.open(wanted).await?;
+        progress.send_modify(|now| now.copy = Some(Arc::clone(&copy)));
+        let mut filling = Filling::new(self.clone(), wanted.clone(), Arc::clone(&copy), Patience::Tries(TRIES_MAX));
+        while let Some(missing) = copy.body.first(false, &own.range) {
+            if self.downloads.end_if_unread(key_of(wanted), own) {
+                return Ok(());
+            }
+            if let Some(arrived) = filling.next(&missing).await? {
+                arrived.kept.map_err(|error| Failure::NotKept(error.into()))?;
+            }
+            progress.send_modify(|now| now.arrivals += 1);
+        }
+        if copy.body.is_whole() {
+            self.complete_later(wanted, &copy);
+        }
         Ok(())
     }
 
@@ -160,16 +194,26 @@ impl Fetcher {
     }
 
     /// Brings what is missing of a large body, and makes it the copy here.
-    async fn bring_large(&self, wanted: &Wanted, progress: &watch::Sender<Progress>) -> Result<()> {
-        let copy = self.partial(wanted).await?;
+    async fn bring_large(
+        &self,
+        wanted: &Wanted,
+        own: &Arc<Download>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        let copy = self.open(wanted).await?;
         progress.send_modify(|now| now.copy = Some(Arc::clone(&copy)));
         let patience = Patience::Time(PROGRESS_PATIENCE);
         let mut filling = Filling::new(self.clone(), wanted.clone(), Arc::clone(&copy), patience);
-        let whole = 0..wanted.length;
         loop {
-            while let Some(missing) = copy.body.first(false, &whole) {
-                if let Some(arrived) = filling.next(&missing).await? {
-                    arrived.kept?;
+            while let Some(missing) = copy.body.first(false, &own.range) {
+                match self.not_brought(wanted, own, &copy, missing, filling.is_open()) {
+                    Ok(missing) => {
+                        if let Some(arrived) = filling.next(&missing).await? {
+                            arrived.kept.map_err(|error| Failure::NotKept(error.into()))?;
+                        }
+                    }
+                    // Whether it comes or not, there is something to look at.
+                    Err((other, missing)) => drop(other.until(&missing).await),
                 }
                 progress.send_modify(|now| now.arrivals += 1);
             }
@@ -180,8 +224,46 @@ impl Fetcher {
         }
     }
 
+    /// The first missing bytes of a body, from `missing` on, that nobody else brings. If there are none: the first that
+    /// somebody else does, and who.
+    fn not_brought(
+        &self,
+        wanted: &Wanted,
+        own: &Arc<Download>,
+        copy: &PartialCopy,
+        missing: Range<u64>,
+        arriving: bool,
+    ) -> Result<Range<u64>, (Arc<Download>, Range<u64>)> {
+        if arriving {
+            return Ok(missing);
+        }
+        let (mut first, mut next) = (None, Some(missing));
+        while let Some(missing) = next {
+            let other = match self.downloads.free(key_of(wanted), own, &missing) {
+                Ok(free) => return Ok(free),
+                Err(other) => other,
+            };
+            next = copy.body.first(false, &(other.range.end..own.range.end));
+            let soon = missing.start..missing.end.min(missing.start + BATCH_BYTES as u64).min(other.range.end);
+            first.get_or_insert((other, soon));
+        }
+        Err(first.expect("what is missing is brought by another one, or free"))
+    }
+
     /// What is here of a large body.
-    pub(super) async fn partial(&self, wanted: &Wanted) -> Result<Arc<PartialCopy>> {
+    pub(super) async fn open(&self, wanted: &Wanted) -> Result<Arc<PartialCopy>> {
+        if let Some(known) = self.member.master.known_partial(wanted).await? {
+            return Ok(known);
+        }
+        let (fetcher, asked) = (self.clone(), wanted.clone());
+        let opening = async move { fetcher.partial(&asked).await };
+        match self.openings.join(key_of(wanted), opening).await? {
+            Some(copy) => Ok(copy),
+            None => self.partial(wanted).await,
+        }
+    }
+
+    async fn partial(&self, wanted: &Wanted) -> Result<Arc<PartialCopy>> {
         self.member.master.partial(wanted, self.tree(wanted.clone())).await
     }
 
@@ -281,6 +363,10 @@ impl Fetcher {
             }
         });
     }
+}
+
+fn key_of(wanted: &Wanted) -> Key {
+    (wanted.bucket, wanted.hash)
 }
 
 pub(super) fn nobody_has(wanted: &Wanted) -> Error {

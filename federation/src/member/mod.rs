@@ -4,9 +4,11 @@
 //! numbers for which the home said so; bodies until they are evicted. What is written has its body made durable here,
 //! and the home gives it its number. Nothing that nobody reads is ever sent.
 
+mod alone;
 mod counters;
 mod delta;
 mod download;
+mod downloads;
 mod fetch;
 mod fill;
 mod groups;
@@ -15,9 +17,12 @@ mod known;
 mod lag;
 mod look;
 mod one_question;
+mod openings;
 mod publish;
 mod range;
 mod states;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod turns;
 mod upload;
@@ -28,6 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 pub use fetch::Fetcher;
 pub use lag::Lag;
@@ -77,16 +83,19 @@ pub struct Member {
     counters: Arc<counters::Counters>,
     completions: turns::Turns<UploadId>,
     known: Arc<known::Known>,
+    /// Ends what goes on in the background.
+    ending: CancellationToken,
 }
 
 impl Member {
     /// Reads which buckets are linked. Changes whose outcome was not known when the process ended are resolved from
-    /// now on. Of what homes say about `known_rows_max` rows are kept.
+    /// now on, until `ending`. Of what homes say about `known_rows_max` rows are kept.
     pub async fn open(
         master: Master,
         membership: Arc<Membership>,
         wire: Arc<dyn Wire>,
         known_rows_max: u64,
+        ending: CancellationToken,
     ) -> Result<Member> {
         let (counters, open) = counters::Counters::open(&master).await?;
         let member = Member {
@@ -99,6 +108,7 @@ impl Member {
             counters: Arc::new(counters),
             completions: turns::Turns::default(),
             known: Arc::new(known::Known::new(known_rows_max)),
+            ending,
         };
         member.load().await?;
         // Only those of an earlier life: those of this one are still being asked for.

@@ -163,7 +163,7 @@ impl Member {
         }
     }
 
-    async fn change(&self, linked: &Linked, actor: &Actor, change: PeerChange) -> Result<PeerAnswer> {
+    pub(super) async fn change(&self, linked: &Linked, actor: &Actor, change: PeerChange) -> Result<PeerAnswer> {
         let (member, linked, actor) = (self.clone(), linked.clone(), actor.clone());
         self.master
             .detached(async move {
@@ -334,7 +334,7 @@ impl Member {
     /// as its row may stand all the same.
     pub(super) fn resolve_later(&self, counter: u64) {
         let member = self.clone();
-        tokio::spawn(async move {
+        let resolve = async move {
             loop {
                 match member.resolve_change(counter).await {
                     Ok(()) => return,
@@ -344,7 +344,8 @@ impl Member {
                 }
                 tokio::time::sleep(RESOLVE_PAUSE).await;
             }
-        });
+        };
+        tokio::spawn(self.ending.clone().run_until_cancelled_owned(resolve));
     }
 
     async fn resolve_change(&self, counter: u64) -> Result<()> {
@@ -463,12 +464,14 @@ fn verdict(error: &WireError) -> Verdict {
     }
 }
 
-fn unfitting(answer: &PeerAnswer) -> Error {
+pub(super) fn unfitting(answer: &PeerAnswer) -> Error {
     let got = match answer {
         PeerAnswer::Put(_) => "a version",
         PeerAnswer::Delete(..) => "deletes",
         PeerAnswer::Attributes(..) => "attributes",
         PeerAnswer::Configure(_) => "a configuration",
+        PeerAnswer::Tag(..) | PeerAnswer::Untag(_) => "a tag",
+        PeerAnswer::Restore(_) => "a restore",
     };
     Error::ClusterFailed {
         cluster: "the home".to_owned(),

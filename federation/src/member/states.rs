@@ -1,9 +1,11 @@
 //! What is asked about whole states of linked buckets: listings, configuration, tags, the log.
 
+use super::publish::unfitting;
 use super::{Linked, Member};
 use crate::error::Result;
 use crate::master::{
-    Actor, AfterVersion, BucketInfo, Difference, ListPage, LogEntry, Restored, TagInfo, VersionItem, VersionsQuery,
+    Actor, AfterVersion, BucketInfo, Difference, ListPage, LogEntry, PeerAnswer, PeerChange, Restored, TagInfo,
+    VersionItem, VersionsQuery,
 };
 use crate::peer::message::{self, Configured};
 use crate::types::{BucketAt, Number, ObjectPath, SnapshotRef, TagName};
@@ -70,19 +72,24 @@ impl Member {
         tag: Option<TagName>,
         message: &str,
     ) -> Result<(Number, Option<TagInfo>)> {
-        let question = message::TagSnapshot {
-            bucket: linked.id,
-            snapshot: at.snapshot.clone(),
-            tag,
-            message: message.to_owned(),
-            actor: actor.0.clone(),
+        let snapshot = at.snapshot.clone();
+        let Some(tag) = tag else {
+            let question = message::Resolve { bucket: linked.id, snapshot };
+            return Ok((self.ask(linked, "for a state", &question).await?, None));
         };
-        self.ask(linked, "to tag a state", &question).await
+        let change = PeerChange::Tag { snapshot, tag, message: message.to_owned() };
+        match self.change(linked, actor, change).await? {
+            PeerAnswer::Tag(tag, _) => Ok((tag.number, Some(tag))),
+            other => Err(unfitting(&other)),
+        }
     }
 
     /// Removes a tag.
-    pub async fn remove_tag(&self, linked: &Linked, tag: &TagName) -> Result<()> {
-        self.ask(linked, "to remove a tag", &message::RemoveTag { bucket: linked.id, tag: tag.clone() }).await
+    pub async fn remove_tag(&self, linked: &Linked, actor: &Actor, tag: &TagName) -> Result<()> {
+        match self.change(linked, actor, PeerChange::Untag(tag.clone())).await? {
+            PeerAnswer::Untag(_) => Ok(()),
+            other => Err(unfitting(&other)),
+        }
     }
 
     /// A page of the log, newest first.
@@ -112,7 +119,9 @@ impl Member {
         snapshot: SnapshotRef,
         prefix: &[u8],
     ) -> Result<Restored> {
-        let (prefix, actor) = (prefix.to_vec(), actor.0.clone());
-        self.ask(linked, "to restore a state", &message::Restore { bucket: linked.id, snapshot, prefix, actor }).await
+        match self.change(linked, actor, PeerChange::Restore { snapshot, prefix: prefix.to_vec() }).await? {
+            PeerAnswer::Restore(restored) => Ok(restored),
+            other => Err(unfitting(&other)),
+        }
     }
 }

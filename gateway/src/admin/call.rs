@@ -129,7 +129,7 @@ impl Call {
             Call::ListSnapshots(bucket) => snapshots::list(api, &bucket).await,
             Call::CreateSnapshot(bucket) => snapshots::create(api, actor, bucket, parse_body(body)?).await,
             Call::ShowSnapshot { bucket, snapshot, count } => snapshots::show(api, bucket, snapshot, count).await,
-            Call::RemoveTag { bucket, tag } => snapshots::remove(api, &bucket, &tag).await,
+            Call::RemoveTag { bucket, tag } => snapshots::remove(api, &actor, &bucket, &tag).await,
             Call::Diff { bucket, query } => snapshots::diff(api, bucket, query).await,
             Call::Restore(bucket) => snapshots::restore(api, actor, bucket, parse_body(body)?).await,
             Call::Tree { state, directory } => trees::tree(api, state, &directory).await,

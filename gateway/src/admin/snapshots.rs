@@ -101,8 +101,13 @@ async fn count_objects(api: &Inner, bucket: BucketName, number: Number) -> Resul
     }
 }
 
-pub(super) async fn remove(api: &Inner, bucket: &BucketName, tag: &TagName) -> Result<Answer, AdminError> {
-    api.cluster.remove_tag(bucket, tag).await?;
+pub(super) async fn remove(
+    api: &Inner,
+    actor: &Actor,
+    bucket: &BucketName,
+    tag: &TagName,
+) -> Result<Answer, AdminError> {
+    api.cluster.remove_tag(actor, bucket, tag).await?;
     Ok(Answer::nothing())
 }
 

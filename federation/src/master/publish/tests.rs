@@ -202,3 +202,55 @@ async fn a_change_is_made_in_the_term_that_its_asker_knows_or_not_at_all() {
     // A member of an older version says nothing of terms.
     assert_eq!(ask(4, None).await.expect("made").number(), next.next());
 }
+
+#[tokio::test]
+async fn a_restore_is_made_once_however_often_it_is_asked_for() {
+    let (master, name, bucket) = shared_bucket().await;
+    let state = put_here(&master, &name, "a").await;
+    put_here(&master, &name, "b").await;
+    let restore = || PeerChange::Restore { snapshot: SnapshotRef::Number(state), prefix: Vec::new() };
+    let made = publish(&master, bucket, 1, 1, restore()).await.expect("made");
+    let written = put_here(&master, &name, "c").await;
+    assert!(written > made);
+    // The same question: the same answer, whatever is there by now.
+    assert_eq!(publish(&master, bucket, 1, 1, restore()).await.expect("answered again"), made);
+    assert_eq!(master.bucket(&name).await.expect("there").number, written);
+    let answer = master.outcome_for(MEMBER, bucket, 1).await.expect("answered");
+    assert_eq!(answer, Some(PeerAnswer::Restore(Restored { number: made, changed: true })));
+
+    // One that was given up before it came makes nothing.
+    assert_eq!(master.outcome_for(MEMBER, bucket, 2).await.expect("answered"), None);
+    let late = publish(&master, bucket, 2, 1, restore()).await;
+    assert!(matches!(late, Err(Error::InvalidRequest { .. })), "{late:?}");
+    // Nor does one of a member that may not write, or in another term.
+    master.share(&actor(), &name, MEMBER, Some(Rights::ReadOnly)).await.expect("shares");
+    let refused = publish(&master, bucket, 3, 1, restore()).await;
+    assert!(matches!(refused, Err(Error::SharedReadOnly { .. })), "{refused:?}");
+    master.share(&actor(), &name, MEMBER, Some(Rights::ReadWrite)).await.expect("shares");
+    let origin = Origin { counter: 4, settled: 1, term: Some(Term(2)) };
+    let refused = master.change_for(MEMBER, origin, &actor(), bucket, restore()).await;
+    assert!(matches!(refused, Err(Error::WrongTerm { .. })), "{refused:?}");
+    assert_eq!(master.bucket(&name).await.expect("there").number, written);
+    // A layer that is still open is folded first; then what differs again is brought back again.
+    let next = publish(&master, bucket, 5, 1, restore()).await.expect("made");
+    let unchanged = publish(&master, bucket, 6, 1, restore()).await.expect("answered");
+    assert_eq!((next, unchanged), (written.next(), written.next()));
+}
+
+/// New kinds of answers stand behind the older ones: what is on disk keeps its meaning.
+#[test]
+fn answers_are_kept_under_the_kinds_they_always_had() {
+    let bucket = BucketId([9; 16]);
+    let kinds = [
+        (PeerAnswer::Delete(Vec::new(), Number(42)), vec![1, 1, 0, 42]),
+        (PeerAnswer::Attributes(Number(42), None), vec![1, 2, 42, 0]),
+        (PeerAnswer::Configure(Number(42)), vec![1, 3, 42]),
+        (PeerAnswer::Untag(Number(42)), vec![1, 5, 42]),
+        (PeerAnswer::Restore(Restored { number: Number(42), changed: true }), vec![1, 6, 42, 1]),
+    ];
+    for (answer, bytes) in kinds {
+        let row = IdempotencyRow { bucket, answer: Some(answer) };
+        assert!(row.encode().ends_with(&bytes), "{row:?}: {:?}", row.encode());
+        assert_eq!(IdempotencyRow::decode(&row.encode()).expect("decodes"), row);
+    }
+}

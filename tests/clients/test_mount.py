@@ -472,6 +472,7 @@ def test_prefetch(mounts, s3, bucket):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["objects"], result["bytes"], result["fetched_bytes"]) == (20, 200_000, 200_000)
+    assert "no key" in mounts.run("prefetch", bucket, "nowhere/**").stdout
     at = mounts.mount(bucket, "--copy-bodies")
     assert all((at / f"in/{number}").read_bytes() == body(number, 10_000) for number in range(20))
     assert mounts.counters(at)["body_bytes"] == 0

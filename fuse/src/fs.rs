@@ -302,7 +302,11 @@ impl Fs {
 
     /// The one place with a deadline.
     async fn within<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
-        let outcome = tokio::time::timeout(self.options.deadline, operation).await.unwrap_or(Err(Error::TimedOut));
+        let began = tokio::time::Instant::now();
+        let outcome = tokio::time::timeout(self.source.patience(), operation).await.unwrap_or_else(|_elapsed| {
+            self.source.in_vain(began);
+            Err(Error::TimedOut)
+        });
         if let Err(error) = &outcome
             && !error.is_answer()
         {

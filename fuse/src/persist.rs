@@ -1,7 +1,7 @@
 //! A source that is asked again while it is away, until the operation's deadline ends that.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,18 +15,49 @@ use crate::source::{NamedSnapshot, Piece, Source, SourceError, Tree};
 /// How long to wait before asking again, at first and at most.
 const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// What part of the patience is left for those who come while nothing is heard.
+const SILENCE_PART: u32 = 8;
 
 /// Asks again.
 pub(crate) struct Persistent {
     source: Arc<dyn Source>,
     /// After so long without an answer, everything is asked once only: those who come later do not wait as long as the first.
     patience: Duration,
-    away_since: Mutex<Option<Instant>>,
+    heard: Mutex<Heard>,
+}
+
+/// What was heard of the source lately.
+#[derive(Default)]
+struct Heard {
+    away_since: Option<Instant>,
+    answered: Option<Instant>,
+    /// Somebody waited in vain while it said nothing at all.
+    silent_at: Option<Instant>,
 }
 
 impl Persistent {
     pub(crate) fn new(source: Arc<dyn Source>, patience: Duration) -> Persistent {
-        Persistent { source, patience, away_since: Mutex::new(None) }
+        Persistent { source, patience, heard: Mutex::default() }
+    }
+
+    /// How long an operation that begins now may wait. While the source hangs, those who come later wait a part of what
+    /// the first waited; once in a while one waits as long again, for a source may also be slow.
+    pub(crate) fn patience(&self) -> Duration {
+        let silent = self.heard().silent_at.is_some_and(|at| at.elapsed() < self.patience);
+        if silent { self.patience / SILENCE_PART } else { self.patience }
+    }
+
+    /// Says that an operation waited in vain since then.
+    pub(crate) fn in_vain(&self, since: Instant) {
+        let mut heard = self.heard();
+        let waited = since.elapsed() >= self.patience;
+        if waited && heard.answered.is_none_or(|answered| answered < since) {
+            heard.silent_at = Some(Instant::now());
+        }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask<T, F: Future<Output = Result<T, SourceError>>>(&self, ask: impl Fn() -> F) -> Result<T, SourceError> {
@@ -40,7 +71,7 @@ impl Persistent {
                     wait = (wait * 2).min(WAIT_MAX);
                 }
                 other => {
-                    *self.away_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    *self.heard() = Heard { answered: Some(Instant::now()), ..Heard::default() };
                     return other;
                 }
             }
@@ -48,8 +79,7 @@ impl Persistent {
     }
 
     fn is_away_for_long(&self) -> bool {
-        let mut since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.get_or_insert_with(Instant::now).elapsed() >= self.patience
+        self.heard().away_since.get_or_insert_with(Instant::now).elapsed() >= self.patience
     }
 }
 

@@ -23,6 +23,7 @@ LONG_FILES = (
     "test_space.py",
     "test_rclone.py",
     "test_controls.py",
+    "test_federation_docker.py",
 )
 
 

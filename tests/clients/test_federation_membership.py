@@ -154,6 +154,9 @@ def test_an_address_that_changes_is_followed(clusters):
     moved = f"{a.machine.gateway}:{PEER_PORT + 1}"
     clusters.wan.open_door(a.machine, PEER_PORT + 1)
     a.stop()
+    wait(lambda: "\na: " in b.run("peer", "ls"), lambda: b.run("peer", "ls"))
+    table, why = b.run("peer", "ls").split("\na: ", 1)
+    assert re.search(r"^a +down since \S+Z +", table, re.MULTILINE) and "\n\n" in why, "the reason is below the table"
     a.args[a.args.index("--peer-advertise") + 1] = moved
     a.start()
     wait(lambda: b.peers()["a"]["address"] == moved, lambda: f"not followed: {b.peers()}")

@@ -7,7 +7,7 @@ import subprocess
 import checks
 from content import body
 from raw import Raw
-from server import Server, StartFailed
+from server import Server, StartFailed, elton
 
 
 def test_made_certificate_is_kept(tmp_path):
@@ -44,6 +44,22 @@ def test_given_certificate(tmp_path):
         raise AssertionError("started with a certificate that is none")
     except StartFailed as failed:
         assert failed.status == 1 and "cert.pem" in failed.log and "panicked" not in failed.log
+
+
+def test_a_certificate_for_other_names(tmp_path):
+    """Who trusts it, and calls the server by a name that is not in it, is told what the server has to be told."""
+    server = Server(tmp_path / "data", tls=True)
+    server.host = "0.0.0.0"
+    with server:
+        env = {"ELTON_ENDPOINT": f"https://127.0.0.2:{server.port}"}
+        refused = elton("bucket", "ls", server=server, env=env)
+        assert refused.returncode == 1 and "--tls-name" in refused.stderr, refused
+        server.stop()
+        shutil.rmtree(server.data / "tls")
+        server.args = ["--tls-name", "127.0.0.2"]
+        server.start()
+        done = elton("bucket", "ls", server=server, env=env)
+        assert done.returncode == 0, done.stderr
 
 
 def test_http2(https_server, tmp_path):

@@ -55,7 +55,12 @@ pub enum ClientError {
     /// The server's certificate is not trusted.
     #[error(
         "the server at {endpoint} shows a certificate that is not trusted ({source}): name the one to trust with \
-         --ca-cert, or the server's data directory with --data"
+         --ca-cert, or the server's data directory with --data{}",
+        if source.to_string().contains("not valid for name") {
+            "; for another name or address the server has to be started with --tls-name"
+        } else {
+            ""
+        }
     )]
     Untrusted {
         /// Where.

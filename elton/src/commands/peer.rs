@@ -75,16 +75,16 @@ pub(super) fn links_up(peers: &[Peer]) -> String {
         ("ADDRESS", Align::Left),
         ("FINGERPRINT", Align::Left),
     ]);
+    // Below the table: they are longer than its columns.
+    let mut reasons = String::new();
     for peer in peers {
         let since = peer.since.as_deref().map(short_time).unwrap_or_default();
-        let state = match (peer.connected, &peer.last_error) {
-            (true, _) => format!("up since {since}"),
-            (false, Some(error)) => format!("down since {since}: {error}"),
-            (false, None) => format!("down since {since}"),
-        };
+        if let (false, Some(error)) = (peer.connected, &peer.last_error) {
+            reasons += &format!("{}: {error}\n", peer.name);
+        }
         table.row([
             peer.name.clone(),
-            state,
+            format!("{} since {since}", if peer.connected { "up" } else { "down" }),
             peer.round_trip_us.map(milliseconds).unwrap_or_default(),
             ByteSize(peer.bytes_sent).to_string(),
             ByteSize(peer.bytes_received).to_string(),
@@ -97,7 +97,7 @@ pub(super) fn links_up(peers: &[Peer]) -> String {
                 that\n"
             .to_owned();
     }
-    table.render()
+    table.render() + &reasons
 }
 
 fn milliseconds(microseconds: u64) -> String {

@@ -63,6 +63,7 @@ fn mounts_table(mounts: &[MountStatus]) -> String {
         ("HITS", Align::Right),
         ("MISSES", Align::Right),
         ("FETCHED", Align::Right),
+        ("HANDED OVER", Align::Right),
         ("PROCESS", Align::Left),
     ]);
     for MountStatus { record, answers, counters, .. } in mounts {
@@ -75,6 +76,7 @@ fn mounts_table(mounts: &[MountStatus]) -> String {
             count(counters.hits),
             count(counters.misses),
             ByteSize(counters.body_bytes).to_string(),
+            count(counters.handed_over),
             process,
         ]);
     }

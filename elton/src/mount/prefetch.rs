@@ -45,6 +45,9 @@ async fn prefetch(arguments: &PrefetchArgs) -> Result<(), Failure> {
         "bucket": bucket.to_string(), "number": number.0, "objects": done.objects, "bytes": done.bytes, "fetched_bytes": fetched,
     });
     Output::new(arguments.client.json).show(&result, |_| {
+        if let (0, Some(pattern)) = (done.objects, &arguments.pattern) {
+            return format!("no key of {bucket}@{number} is like {pattern}\n");
+        }
         let (objects, bytes) = (count(done.objects), ByteSize(done.bytes));
         format!("{objects} objects of {bucket}@{number} are here ({bytes}); {} were fetched\n", ByteSize(fetched))
     })?;

@@ -18,5 +18,6 @@ pub mod mutant;
 pub mod peer;
 pub mod snapshot;
 pub mod types;
+mod watch;
 
 pub use error::{Error, Result};

@@ -73,6 +73,29 @@ impl Operation {
     }
 }
 
+/// A bounded read: which content it found, and when.
+#[derive(Clone, Debug)]
+pub struct Bounded {
+    pub key: usize,
+    pub found: Option<u64>,
+    pub from: Duration,
+}
+
+/// What all clients did.
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub operations: Vec<Operation>,
+    pub bounded: Vec<Bounded>,
+}
+
+impl Notes {
+    /// Nobody heard what a cluster said since then: it lost its power before it could.
+    pub fn forget(&mut self, at: usize, since: Duration) {
+        let lost = self.operations.iter_mut().filter(|operation| operation.at == at && operation.to > since);
+        lost.for_each(|operation| operation.heard = Heard::Unknown);
+    }
+}
+
 /// Finds an order of a key's operations in which each takes place between its call and its answer, as Wing and Gong do.
 pub fn is_linearizable(operations: &[Operation]) -> bool {
     assert!(operations.len() <= 128, "one bit for each operation");

@@ -1,113 +1,190 @@
-//! A WAN between clusters in one process: every chunk takes a while, differently each time, and lines can be cut.
+//! [`Transport`] over turmoil's TCP: lines take a while, differently each time, and can be cut, held and broken.
+//!
+//! Nothing is proved here, TLS is not simulated: each side says which cluster it is, and the simulation vouches for it.
+//! The rest of the handshake is as over TLS: the dialler says whom it expects, the listener whether it is that cluster and
+//! admits the dialler.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use federation::peer::{Connection, Direction, MemoryTransport, Transport, TransportError};
+use federation::peer::{Admission, Connection, Direction, Transport, TransportError};
 use federation::types::{ClusterId, PeerAddress};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, duplex, split};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use turmoil::net::{TcpListener, TcpStream};
 
-/// How much is on its way at once.
-const LINE_BYTES: usize = 256 * 1024;
-const CHUNK_BYTES: usize = 32 * 1024;
+/// How long a connection may take, and then the handshake.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that nobody has accepted yet.
+const ACCEPTED_WAITING_MAX: usize = 16;
 
-/// Where delays come from.
-pub type Random = Arc<Mutex<Box<dyn FnMut() -> u64 + Send>>>;
+/// What the listener says of the dialler.
+const WELCOME: u8 = b'+';
+const REFUSED: u8 = b'-';
+const NOT_ME: u8 = b'?';
 
-/// A transport whose lines are long.
+/// What the dialler says: who asks, who it is, and whom it expects.
+struct Hello {
+    direction: Direction,
+    own: ClusterId,
+    expect: ClusterId,
+}
+
+impl Hello {
+    const BYTES: usize = 65;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let direction = match self.direction {
+            Direction::Forward => b'f',
+            Direction::Reverse => b'r',
+        };
+        [&[direction][..], &self.own.0, &self.expect.0].concat()
+    }
+
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> io::Result<Hello> {
+        let direction = match bytes[0] {
+            b'f' => Direction::Forward,
+            b'r' => Direction::Reverse,
+            other => return Err(io::Error::other(format!("no direction is called {other}"))),
+        };
+        let id = |from: usize| ClusterId(bytes[from..from + 32].try_into().expect("32 bytes"));
+        Ok(Hello { direction, own: id(1), expect: id(33) })
+    }
+}
+
+/// A cluster's end of the simulated network.
 #[derive(Debug)]
-pub struct LongLines {
-    inner: MemoryTransport,
-    random: RandomHandle,
-    delay_max: Duration,
-    power: Power,
+pub struct Lines {
+    own: ClusterId,
+    accepted: Mutex<mpsc::Receiver<Connection>>,
+    closed: CancellationToken,
 }
 
-/// Whether a cluster still runs: what one without power has to say nobody hears.
-#[derive(Clone, Debug)]
-pub struct Power(Arc<AtomicBool>);
-
-impl Power {
-    /// It runs.
-    pub fn on() -> Self {
-        Power(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// It runs no more.
-    pub fn off(&self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-
-    fn is_on(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+impl Lines {
+    /// Takes connections of this host at `port` from whom `admission` says.
+    pub fn listening(own: ClusterId, listener: TcpListener, admission: Admission) -> Lines {
+        let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
+        let closed = CancellationToken::new();
+        tokio::spawn(closed.clone().run_until_cancelled_owned(keep(own, listener, admission, sender)));
+        Lines { own, accepted: Mutex::new(accepted), closed }
     }
 }
 
-struct RandomHandle(Random);
+/// Listens at a port of this host.
+pub async fn listener(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+}
 
-impl std::fmt::Debug for RandomHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Random")
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.closed.cancel();
     }
 }
 
-impl LongLines {
-    /// Puts up to `delay_max` before each chunk of what `inner` carries.
-    pub fn new(inner: MemoryTransport, random: Random, delay_max: Duration, power: Power) -> Self {
-        LongLines { inner, random: RandomHandle(random), delay_max, power }
-    }
-
-    fn lengthen(&self, connection: Connection) -> Connection {
-        let Connection { io, peer, direction, remote } = connection;
-        let (near, far) = duplex(LINE_BYTES);
-        let (from_wire, to_wire) = split(io);
-        let (from_near, to_near) = split(far);
-        let line = || (Arc::clone(&self.random.0), self.delay_max, self.power.clone());
-        tokio::spawn(carry(from_wire, to_near, line()));
-        tokio::spawn(carry(from_near, to_wire, line()));
-        Connection { io: Box::new(near), peer, direction, remote }
+async fn keep(own: ClusterId, listener: TcpListener, admission: Admission, accepted: mpsc::Sender<Connection>) {
+    while let Ok((stream, remote)) = listener.accept().await {
+        let (admission, accepted) = (admission.clone(), accepted.clone());
+        tokio::spawn(async move {
+            // Who does not come to terms is hung up on.
+            if let Ok(Ok(Some(connection))) = timeout(PATIENCE, answer(own, stream, remote, admission)).await {
+                drop(accepted.send(connection).await);
+            }
+        });
     }
 }
 
-async fn carry<A, B>(mut from: ReadHalf<A>, mut to: WriteHalf<B>, (random, delay_max, power): (Random, Duration, Power))
-where
-    ReadHalf<A>: tokio::io::AsyncRead + Unpin,
-    WriteHalf<B>: tokio::io::AsyncWrite + Unpin,
-{
-    let mut chunk = vec![0; CHUNK_BYTES];
-    while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let part = (random.lock().expect("nobody panics with it"))() % 1000;
-        tokio::time::sleep(delay_max * u32::try_from(part).unwrap_or(0) / 1000).await;
-        if !power.is_on() || to.write_all(&chunk[..length]).await.is_err() {
-            break;
-        }
-    }
-    // The other side may have gone before.
-    let _ = to.shutdown().await;
+async fn answer(
+    own: ClusterId,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    admission: Admission,
+) -> io::Result<Option<Connection>> {
+    let mut said = [0; Hello::BYTES];
+    stream.read_exact(&mut said).await?;
+    let hello = Hello::from_bytes(&said)?;
+    let verdict = match () {
+        () if hello.expect != own => NOT_ME,
+        () if !admission(hello.own) => REFUSED,
+        () => WELCOME,
+    };
+    stream.write_all(&[&[verdict][..], &own.0].concat()).await?;
+    let Hello { direction, own: peer, .. } = hello;
+    let connection = Connection { io: Box::new(stream), peer, direction, remote: remote.to_string() };
+    Ok((verdict == WELCOME).then_some(connection))
+}
+
+/// The listener's verdict and who it is.
+async fn shake(stream: &mut TcpStream, hello: &Hello) -> io::Result<(u8, ClusterId)> {
+    stream.write_all(&hello.to_bytes()).await?;
+    let mut said = [0; 33];
+    stream.read_exact(&mut said).await?;
+    Ok((said[0], ClusterId(said[1..].try_into().expect("32 bytes"))))
 }
 
 #[async_trait]
-impl Transport for LongLines {
+impl Transport for Lines {
     async fn dial(
         &self,
         address: &PeerAddress,
         expect: ClusterId,
         direction: Direction,
     ) -> Result<Connection, TransportError> {
-        if !self.power.is_on() {
-            let source = std::io::ErrorKind::ConnectionRefused.into();
-            return Err(TransportError::Connect { address: address.clone(), source });
+        let late = |step| TransportError::TimedOut { address: address.clone(), step, after: PATIENCE };
+        let mut stream = timeout(PATIENCE, TcpStream::connect((address.host(), address.port())))
+            .await
+            .map_err(|_| late("take the connection"))?
+            .map_err(|source| TransportError::Connect { address: address.clone(), source })?;
+        let hello = Hello { direction, own: self.own, expect };
+        let (verdict, found) = timeout(PATIENCE, shake(&mut stream, &hello))
+            .await
+            .map_err(|_| late("complete the handshake"))?
+            .map_err(|source| TransportError::Handshake { address: address.clone(), source })?;
+        match verdict {
+            WELCOME => Ok(Connection { io: Box::new(stream), peer: expect, direction, remote: address.to_string() }),
+            REFUSED => Err(TransportError::Refused { address: address.clone(), own: self.own }),
+            _ => Err(TransportError::WrongKey { address: address.clone(), expected: expect, found }),
         }
-        self.inner.dial(address, expect, direction).await.map(|connection| self.lengthen(connection))
     }
 
     async fn accept(&self) -> Option<Connection> {
-        self.inner.accept().await.map(|connection| self.lengthen(connection))
+        let mut accepted = self.accepted.lock().await;
+        self.closed.run_until_cancelled(accepted.recv()).await.flatten()
     }
 
     fn close(&self) {
-        self.inner.close();
+        self.closed.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use federation::peer::conformance::{Party, run};
+
+    use super::*;
+
+    #[test]
+    fn lines_keep_what_every_transport_promises() {
+        let mut sim = turmoil::Builder::new().simulation_duration(Duration::from_secs(600)).rng_seed(1).build();
+        // All parties are on one host: the suite is one task, and a task runs on one.
+        sim.client("cluster.example", async {
+            let last_port = AtomicU16::new(9000);
+            run(async |admission: Admission| {
+                let port = last_port.fetch_add(1, Ordering::Relaxed) + 1;
+                let cluster = ClusterId([u8::try_from(port % 256).expect("a byte"); 32]);
+                let transport = Lines::listening(cluster, listener(port).await.expect("a free port"), admission);
+                let address = format!("cluster.example:{port}").parse().expect("a lawful address");
+                Party { transport: Arc::new(transport), cluster, address }
+            })
+            .await;
+            Ok(())
+        });
+        sim.run().expect("the suite ends");
     }
 }

@@ -97,7 +97,7 @@ fn receive(peer: &Peer, answer: ::http::Response<Incoming>, place: OwnedSemaphor
 impl Peer {
     /// A connection on which we ask, other than `except`. Dials if there is none; all who wait share the attempt.
     async fn connected(&self, except: Option<u64>, by: Instant) -> Result<Arc<Asking>, LinkError> {
-        let mut watched = self.state.subscribe();
+        let watched = self.state.subscribe();
         let seen = {
             let state = watched.borrow();
             if let Some(asking) = state.asking(except) {

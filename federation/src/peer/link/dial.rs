@@ -38,9 +38,11 @@ pub(super) async fn keep(peer: Arc<Peer>, address: PeerAddress, direction: Direc
         }
         let wait = backoff.next(&*peer.context.ids);
         tokio::select! {
-            () = sleep(wait) => {}
-            () = wake.notified() => {}
+            // In this order always, so that a simulation repeats itself.
+            biased;
             () = closing.cancelled() => return,
+            () = wake.notified() => {}
+            () = sleep(wait) => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use super::metered::{Metered, Traffic};
 use super::{Context, LinkError, LinkStatus, dial};
 use crate::peer::transport::{Connection, Direction, Io};
 use crate::types::{ClusterId, PeerAddress, Timestamp};
+use crate::watch;
 
 /// What a cluster is to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,21 +192,17 @@ impl Peer {
     /// Notes what went wrong. Logs it once, however often it is tried again.
     pub(super) fn note_error(&self, error: &dyn Error) {
         let text = with_causes(error);
-        self.state.send_if_modified(|state| {
+        // Nobody waits for a text.
+        self.state.modify_quietly(|state| {
             if state.last_error.as_ref() != Some(&text) {
                 tracing::warn!(cluster = %self.cluster, error = text, "peer cannot be reached");
                 state.last_error = Some(text);
             }
-            // Nobody waits for a text.
-            false
         });
     }
 
     pub(super) fn note_round_trip(&self, round_trip: Duration) {
-        self.state.send_if_modified(|state| {
-            state.round_trip = Some(round_trip);
-            false
-        });
+        self.state.modify_quietly(|state| state.round_trip = Some(round_trip));
     }
 
     /// Why a call has no connection.

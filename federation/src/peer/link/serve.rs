@@ -32,6 +32,7 @@ impl Peer {
         };
         let _listed = self.list(sender.clone(), &remote);
         tokio::select! {
+            biased;
             ended = running => if let Err(error) = ended {
                 self.note_error(&error);
             },
@@ -65,6 +66,7 @@ impl Peer {
         });
         let mut running = pin!(http::answer(tasks, self.meter(connection), self.context.limits.calls_max, service));
         let ended = tokio::select! {
+            biased;
             ended = running.as_mut() => ended,
             () = self.until_time() => {
                 running.as_mut().graceful_shutdown();
@@ -85,6 +87,7 @@ impl Peer {
             }
         };
         tokio::select! {
+            biased;
             () = self.life.closing.cancelled() => {}
             () = outstayed => {}
         }

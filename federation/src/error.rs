@@ -33,7 +33,9 @@ pub enum Error {
         holds: String,
     },
     /// The bucket never was in this state.
-    #[error("no snapshot {bucket}@{snapshot}; the newest number is {newest}")]
+    #[error(
+        "no snapshot {bucket}@{snapshot}; the newest number is {newest}, and `elton snapshot ls {bucket}` lists the tags"
+    )]
     NoSuchSnapshot {
         /// The bucket.
         bucket: BucketName,

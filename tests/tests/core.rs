@@ -5,6 +5,7 @@ mod clusters;
 mod crash;
 mod model;
 mod mount;
+mod seeds;
 mod store;
 mod trees;
 mod volumes;

@@ -73,7 +73,8 @@ impl Master {
                         if body.own {
                             return Err(Error::BucketNotEmpty {
                                 bucket: name,
-                                holds: "bodies that were written here and that other clusters read from here"
+                                holds: "bodies that were written here and that other clusters read from here: \
+                                        delete those objects first, or stay linked"
                                     .to_owned(),
                             });
                         }

@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::error::{Error, Result};
 use crate::master::PartialCopy;
+use crate::watch;
 
 /// How far a download has come.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +66,7 @@ impl Download {
 
     /// Waits until all of it is here and kept.
     pub(super) async fn wait(&self) -> Result<()> {
-        let mut progress = self.progress.clone();
-        let ended = progress.wait_for(|now| now.ended.is_some()).await.map_err(|_| given_up())?;
+        let ended = self.progress.wait_for(|now| now.ended.is_some()).await.map_err(|_| given_up())?;
         match &ended.ended {
             Some(Err(failure)) => Err(again(failure.error())),
             _ => Ok(()),
@@ -87,9 +85,8 @@ impl Download {
 
     /// Waits until a part of it is there, or it has ended. None if the whole body was here all the time.
     pub(super) async fn until(&self, part: &Range<u64>) -> Result<Option<Arc<PartialCopy>>, Arc<Failure>> {
-        let mut progress = self.progress.clone();
         let has = |now: &Progress| now.copy.as_ref().is_some_and(|copy| copy.body.has(part));
-        let now = progress.wait_for(|now| has(now) || now.ended.is_some()).await;
+        let now = self.progress.wait_for(|now| has(now) || now.ended.is_some()).await;
         let now = now.map_err(|_| Arc::new(Failure::NotBrought(given_up())))?;
         match (&now.copy, &now.ended) {
             (Some(copy), _) if has(&now) => Ok(Some(Arc::clone(copy))),

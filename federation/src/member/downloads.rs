@@ -112,14 +112,14 @@ fn unbrought<'d>(
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::watch;
-
+    use super::super::download::Progress;
     use super::*;
+    use crate::watch;
 
     const KEY: Key = (BucketId([1; 16]), BlobHash([2; 32]));
 
     fn begun(extent: Extent, range: Range<u64>) -> Arc<Download> {
-        Arc::new(Download::new(extent, range, watch::channel(super::super::download::Progress::default()).1))
+        Arc::new(Download::new(extent, range, watch::Sender::new(Progress::default()).subscribe()))
     }
 
     #[test]

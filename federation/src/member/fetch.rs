@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::watch;
 
 use super::Member;
 use super::download::{Download, Extent, Failure, Progress};
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::master::{ByteStream, Fetch, Later, Limit, Master, PartialCopy, Wanted};
 use crate::peer::{self, BodyPart, BodyQuestion, Cost, Holding, Purpose, RECEIVING, WireError};
 use crate::types::{MemberId, Piece, SMALL_BODY_MAX};
+use crate::watch;
 
 /// How long a body that makes no progress is waited for.
 const PROGRESS_PATIENCE: Duration = Duration::from_secs(30);
@@ -107,8 +107,8 @@ impl Fetcher {
     }
 
     fn begin(&self, wanted: &Wanted, extent: Extent, range: Range<u64>) -> Arc<Download> {
-        let (progress, watching) = watch::channel(Progress::default());
-        let download = Arc::new(Download::new(extent, range, watching));
+        let progress = watch::Sender::new(Progress::default());
+        let download = Arc::new(Download::new(extent, range, progress.subscribe()));
         let (fetcher, wanted, own) = (self.clone(), wanted.clone(), Arc::clone(&download));
         tokio::spawn(async move {
             let outcome = match extent {

@@ -7,8 +7,7 @@
 //! breaks its connection, and its ends find out by their own pings), threads (everything runs on one), and the S3 edge.
 //! Hosts take turns, a tick each, and what one sends arrives in a later tick: so a crash between two operations of a disk
 //! is one within the tick before, of which nobody has heard. `ELTON_TEST_CLUSTER_RUNS` says how many runs; a failure prints
-//! the seed that repeats it, but for this: members wake those who wait for one and the same download in an order that
-//! tokio's `watch` draws.
+//! the seed that repeats it.
 
 mod client;
 mod history;
@@ -19,7 +18,6 @@ mod world;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use federation::disk::seeded;
@@ -28,12 +26,12 @@ use self::client::{Client, KEYS, ask};
 use self::history::{Asked, Heard, Notes};
 use self::judge::judge;
 use self::world::{World, bucket};
+use super::seeds::on_all_cores;
 use super::store::{parameter, seed};
 
+/// Says how many runs.
+const COUNT: &str = "ELTON_TEST_CLUSTER_RUNS";
 const RUNS: u64 = 200;
-/// The clusters of a run hold one another and are not given back when it ends, a megabyte or so: this many leave room for
-/// the other tests.
-const RUNS_PER_PROCESS: u64 = 250;
 /// How many seeds are run twice.
 const REPEATED: u64 = 10;
 const TROUBLES: usize = 8;
@@ -48,6 +46,12 @@ const HEALED: Duration = Duration::from_secs(120);
 struct Size {
     clusters: usize,
     clients_per_cluster: usize,
+}
+
+impl Size {
+    fn of(seed: u64) -> Size {
+        Size { clusters: 2 + (seed % 3) as usize, clients_per_cluster: 2 }
+    }
 }
 
 /// A run that went well.
@@ -144,72 +148,21 @@ fn read_everywhere(world: &mut World, notes: &Rc<RefCell<Notes>>, clusters: usiz
     Ok(())
 }
 
-/// Runs seeds, on each core one; how much all of them show.
-fn all(first: u64, runs: u64, run: impl Fn(u64) -> Result<usize, String> + Sync) -> usize {
-    let (next, failed, shown) = (AtomicU64::new(first), AtomicBool::new(false), AtomicUsize::new(0));
-    let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + runs {
-                return;
-            }
-            match run(seed) {
-                Ok(shows) => drop(shown.fetch_add(shows, Ordering::Relaxed)),
-                Err(what) => {
-                    failed.store(true, Ordering::Relaxed);
-                    panic!("{what}\nrepeat it with ELTON_TEST_SEED={seed} ELTON_TEST_CLUSTER_RUNS=1");
-                }
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let failures = workers.into_iter().filter_map(|worker| worker.join().err());
-        if let Some(failure) = failures.into_iter().next() {
-            std::panic::resume_unwind(failure);
-        }
-    });
-    shown.into_inner()
-}
-
 #[test]
 fn clusters_behave_like_one_register_per_key() {
-    let (first, runs) = (seed(), parameter("ELTON_TEST_CLUSTER_RUNS", RUNS));
+    let (first, runs) = (seed(), parameter(COUNT, RUNS));
     println!("{runs} runs from ELTON_TEST_SEED={first}");
-    if runs > RUNS_PER_PROCESS {
-        return by_processes(first, runs);
-    }
-    let written = all(first, runs, |seed| {
-        let size = Size { clusters: 2 + (seed % 3) as usize, clients_per_cluster: 2 };
-        run(seed, &size).map(|run| run.written())
-    });
+    let written = on_all_cores(first, runs, COUNT, |seed| run(seed, &Size::of(seed)).map(|run| run.written()));
     println!("{written} changes through members were acknowledged");
     assert!(written as u64 > 2 * runs, "members that cannot write show nothing");
 }
 
-/// Many runs, by processes of this program one after the other.
-fn by_processes(first: u64, runs: u64) {
-    let program = std::env::current_exe().expect("this program has a path");
-    for from in (0..runs).step_by(RUNS_PER_PROCESS as usize) {
-        let done = std::process::Command::new(&program)
-            .args(["--exact", "--nocapture", "clusters::clusters_behave_like_one_register_per_key"])
-            .env("ELTON_TEST_SEED", (first + from).to_string())
-            .env("ELTON_TEST_CLUSTER_RUNS", RUNS_PER_PROCESS.min(runs - from).to_string())
-            .status()
-            .expect("this program can be run");
-        assert!(done.success(), "one of {RUNS_PER_PROCESS} runs from ELTON_TEST_SEED={} failed", first + from);
-    }
-}
-
-/// One client at each of two clusters: nobody waits for a download with somebody else.
 #[test]
 fn a_seed_repeats_itself() {
     let first = seed();
     println!("{REPEATED} runs from ELTON_TEST_SEED={first}");
-    all(first, REPEATED, |seed| {
-        let size = Size { clusters: 2, clients_per_cluster: 1 };
-        let (one, other) = (run(seed, &size)?, run(seed, &size)?);
+    on_all_cores(first, REPEATED, COUNT, |seed| {
+        let (one, other) = (run(seed, &Size::of(seed))?, run(seed, &Size::of(seed))?);
         let [one, other] = [one, other].map(|run| format!("{}\n{:#?}", run.events, run.notes));
         let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
         if one == other { Ok(1) } else { Err(format!("the same seed does something else: {differs:?}")) }
@@ -256,9 +209,9 @@ fn run_with_an_older_home(seed: u64) -> Result<usize, String> {
 
 #[test]
 fn a_home_in_an_older_term_numbers_nothing_for_who_knows_the_later_one() {
-    let (first, runs) = (seed(), parameter("ELTON_TEST_CLUSTER_RUNS", RUNS).min(RUNS));
+    let (first, runs) = (seed(), parameter(COUNT, RUNS).min(RUNS));
     println!("{runs} runs from ELTON_TEST_SEED={first}");
-    all(first, runs, |seed| match run_with_an_older_home(seed)? {
+    on_all_cores(first, runs, COUNT, |seed| match run_with_an_older_home(seed)? {
         0 | 1 => Err("it shows nothing".to_owned()),
         numbers => Ok(numbers),
     });

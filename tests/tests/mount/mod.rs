@@ -8,7 +8,6 @@ mod source;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -20,8 +19,11 @@ use fuse::{Cache, Error, Fs, Inode, Kind, Metrics, Options, ROOT, Tree, View};
 
 use self::reference::Node;
 use self::source::{Bucket, Manners, Shared};
+use super::seeds::on_all_cores;
 use super::store::{parameter, seed};
 
+/// Says how many sequences run.
+const COUNT: &str = "ELTON_TEST_MOUNT_SEQUENCES";
 const SEQUENCES: u64 = 2000;
 const STEPS: u64 = 30;
 const OBJECTS_MAX: u64 = 24;
@@ -453,44 +455,24 @@ async fn run_together(seed: u64, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs sequences from the seed on, on all processors.
-fn run_all<F: Future<Output = Result<(), String>>>(run: impl Fn(u64, std::path::PathBuf) -> F + Sync, share: u64) {
-    let (first, sequences) = (seed(), parameter("ELTON_TEST_MOUNT_SEQUENCES", SEQUENCES).div_ceil(share));
+/// Runs sequences, or one in `share` of them, from the seed on.
+fn run_all(share: u64, run: impl AsyncFn(u64, &Path) -> Result<(), String> + Sync) {
+    let (first, sequences) = (seed(), parameter(COUNT, SEQUENCES).div_ceil(share));
     println!("{sequences} sequences from ELTON_TEST_SEED={first}");
-    let runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build().expect("a runtime")
-    };
-    let (next, failed) = (AtomicU64::new(first), AtomicBool::new(false));
-    let work = || {
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + sequences {
-                return;
-            }
-            let folder = tempfile::tempdir().expect("a temporary directory");
-            if let Err(what) = runtime().block_on(run(seed, folder.path().to_owned())) {
-                failed.store(true, Ordering::Relaxed);
-                panic!("{what}\nrepeat it with ELTON_TEST_SEED={seed} ELTON_TEST_MOUNT_SEQUENCES=1");
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let failures = workers.into_iter().filter_map(|worker| worker.join().err());
-        if let Some(failure) = failures.into_iter().next() {
-            std::panic::resume_unwind(failure);
-        }
+    on_all_cores(first, sequences, COUNT, |seed| {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(run(seed, folder.path())).map(|()| 1)
     });
 }
 
 #[test]
 fn a_mount_shows_what_the_bucket_has() {
-    run_all(|seed, folder| async move { run(seed, &folder).await }, 1);
+    run_all(1, run);
 }
 
 #[test]
 fn mounts_of_a_host_fetch_what_is_cold_once() {
-    run_all(|seed, folder| async move { run_together(seed, &folder).await }, 4);
+    run_all(4, run_together);
 }

@@ -1,6 +1,7 @@
 //! One peer: where it is, what connects us, and how that has gone.
 
 use std::error::Error;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -284,5 +285,11 @@ impl Drop for Visit {
 /// An error and its causes, in one line.
 fn with_causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes.fold(error.to_string(), |text, cause| match cause.downcast_ref::<io::Error>() {
+        // What rustls says of it is about attackers.
+        Some(ended) if ended.kind() == io::ErrorKind::UnexpectedEof => {
+            format!("{text}: the other side ended the connection (has it removed this cluster? `elton peer ls` there)")
+        }
+        _ => format!("{text}: {cause}"),
+    })
 }

@@ -89,9 +89,10 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Nobody heard what a cluster said since then: it lost its power before it could.
+    /// Nobody heard what a cluster said from then on: it lost its power before it could. A tick begins when the one before it
+    /// ends, so that what was said at that moment may be of either.
     pub fn forget(&mut self, at: usize, since: Duration) {
-        let lost = self.operations.iter_mut().filter(|operation| operation.at == at && operation.to > since);
+        let lost = self.operations.iter_mut().filter(|operation| operation.at == at && operation.to >= since);
         lost.for_each(|operation| operation.heard = Heard::Unknown);
     }
 }

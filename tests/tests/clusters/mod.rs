@@ -50,7 +50,7 @@ struct Size {
 
 impl Size {
     fn of(seed: u64) -> Size {
-        Size { clusters: 2 + (seed % 3) as usize, clients_per_cluster: 2 }
+        Size { clusters: 3 + (seed % 3) as usize, clients_per_cluster: 2 }
     }
 }
 

@@ -139,6 +139,7 @@ def test_a_full_disk_takes_from_the_cache(mounts, mount, s3, bucket):
     for number in range(8):
         s3.put_object(Bucket=bucket, Key=f"large-{number}", Body=body(number, 5 * MIB))
         s3.put_object(Bucket=bucket, Key=f"small-{number}", Body=body(f"small {number}", 50 * KIB))
+    s3.put_object(Bucket=bucket, Key="cold", Body=body("cold", 5 * MIB))
     at = mounts.mount(bucket, "--copy-bodies", cache=disk / "cache")
     for _ in range(2):
         for number in range(8):
@@ -146,15 +147,19 @@ def test_a_full_disk_takes_from_the_cache(mounts, mount, s3, bucket):
                 assert file.readall() == body(number, 5 * MIB)
             assert (at / f"small-{number}").read_bytes() == body(f"small {number}", 50 * KIB)
     assert mounts.counters(at)["failures"] == 0 and mounts.counters(at)["evicted"] > 0
-    # Others take the disk, so that nothing that goes makes room enough.
-    with open(disk / "other", "wb") as other:
-        chunk = bytes(64 * KIB)
+    # Others take the disk: what is there makes room, from the first byte of what is new. In the end that is not enough.
+    with open(disk / "other", "wb", buffering=0) as other:
+        chunk = bytes(4 * KIB)
+        with pytest.raises(OSError, match="No space"):
+            while other.write(chunk):
+                pass
+        assert (at / "cold").read_bytes() == body("cold", 5 * MIB)
         deadline = time.monotonic() + 60
         with open(at / "large-0", "rb", buffering=0) as file:
             while time.monotonic() < deadline:
                 try:
                     while other.write(chunk):
-                        other.flush()
+                        pass
                 except OSError as error:
                     assert error.errno == errno.ENOSPC
                 try:

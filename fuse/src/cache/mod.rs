@@ -206,7 +206,7 @@ impl Cache {
 
     /// The partial body of a file: from before, or new.
     pub(crate) fn partial(&self, layout: &Layout) -> io::Result<Partial> {
-        Partial::open(&self.folder.join("parts"), layout, || self.unfinished())
+        self.with_room(|| Partial::open(&self.folder.join("parts"), layout, || self.unfinished()))
     }
 
     /// Makes a partial body, all of which was verified, a whole one. Returns it open.

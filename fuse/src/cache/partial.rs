@@ -131,11 +131,12 @@ impl Partial {
     /// Learns which groups others have brought.
     pub(crate) fn look_at_map(&self, groups: Range<u64>) -> io::Result<()> {
         let Some(companions) = &self.companions else { return Ok(()) };
-        let mut bytes = vec![0; usize::try_from(groups.end - groups.start).map_err(io::Error::other)?];
-        let (mut read, offset) = (0, map_offset(groups.start));
+        let offset = map_offset(groups.start);
+        // It is as long as what was written of it, which may be little of a large body.
+        let written = companions.map.metadata()?.len().saturating_sub(offset).min(groups.end - groups.start);
+        let (mut read, mut bytes) = (0, vec![0; usize::try_from(written).map_err(io::Error::other)?]);
         while read < bytes.len() {
             match companions.map.read_at(&mut bytes[read..], offset + read as u64)? {
-                // It is as long as what was written of it.
                 0 => break,
                 more => read += more,
             }
